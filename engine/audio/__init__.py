@@ -1,0 +1,1 @@
+"""Hearing: audio sources and sample-rate conversion."""

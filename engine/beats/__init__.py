@@ -1,0 +1,1 @@
+"""Beat tracking: from hops of audio to a predicted beat timeline."""

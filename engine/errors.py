@@ -1,0 +1,17 @@
+"""Errors that are the user's to mend: one clear line that says what to do."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A wrong setting, file or device. The command line prints it as one line and exits with code 2.
+
+    Args:
+        problem: what is wrong, naming the thing ("no such file: song.wav").
+        remedy: what to do about it ("give a WAV, FLAC, OGG or MP3 file").
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}" if remedy else problem)
+        self.problem = problem
+        self.remedy = remedy

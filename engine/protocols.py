@@ -1,0 +1,93 @@
+"""The seams of the house: what a beat tracker, a generator, a sensor and a bridge must offer.
+
+Everything outside the core is reached through these, by name, from the composition root (`engine.stage`).
+`tests/contract/` runs one suite over every registered implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.types import (
+    BeatEstimate,
+    ControlEvent,
+    GeneratorInfo,
+    MotionChunk,
+    MotionRequest,
+    Observation,
+    OutputEvent,
+    StatusEvent,
+)
+
+Deliver = Callable[[Observation], None]
+Report = Callable[[StatusEvent], None]
+
+
+class BeatTracker(Protocol):
+    """Turns hops of mono audio into beat estimates. Deterministic; called on the core thread only."""
+
+    sample_rate_hz: int
+    hop_samples: int
+
+    def process(self, hop: NDArray[np.float32], end_ns: int) -> BeatEstimate | None:
+        """Take one hop (hop_samples,) whose newest sample is at `end_ns`; return the belief now, or None."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything heard."""
+        ...
+
+
+class Generator(Protocol):
+    """A streaming music -> dance model. Deterministic for a seed; called on the core thread only."""
+
+    info: GeneratorInfo
+
+    def reset(self, seed: int) -> None:
+        """Start a new dance from the model's start pose."""
+        ...
+
+    def step(self, request: MotionRequest) -> MotionChunk:
+        """Return the next `info.chunk_ticks` ticks of motion; state advances by one chunk."""
+        ...
+
+
+class Sensor(Protocol):
+    """Hardware or a file behind a small interface. Owns its threads; delivers observations."""
+
+    name: str
+
+    def start(self, deliver: Deliver, report: Report) -> None:
+        """Open and begin to deliver. Raises `engine.errors.UserError` if it cannot be opened."""
+        ...
+
+    def stop(self) -> None:
+        """Stop delivering and release the device; idempotent."""
+        ...
+
+
+class Bridge(Protocol):
+    """Carries output events to another program.
+
+    Threads: `send` is called on one thread only, at presentation time, and returns within a fraction of a
+    millisecond; a bridge whose peer may be slow queues inside, newest pose wins. `on_control` may be called from
+    any thread of the bridge.
+    """
+
+    name: str
+
+    def open(self, on_control: Callable[[ControlEvent], None]) -> None:
+        """Open sockets. Raises `engine.errors.UserError` with a remedy if they cannot be had."""
+        ...
+
+    def send(self, event: OutputEvent) -> None:
+        """Send one event now. May raise OSError; the scheduler counts it and goes on."""
+        ...
+
+    def close(self) -> None:
+        """Leave the peer in a safe state (notes off, neutral) and close; idempotent."""
+        ...

@@ -1,0 +1,1 @@
+"""The networks, their artifacts, and how they learn."""

@@ -9,7 +9,9 @@ and their left hand is at +X.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -296,5 +298,30 @@ class GeneratorInfo:
     tempo_range_bpm: tuple[float, float] = (60.0, 140.0)
 
 
+@dataclass(frozen=True, slots=True)
+class ClockEvent:
+    """Where the music is at `time_ns`; sent with every PoseFrame, before it."""
+
+    time_ns: int
+    source_ns: int
+    beat: float
+    phase: float
+    tempo_bpm: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsEvent:
+    """The engine's health, a few times a second: names as in `engine.metrics`, milliseconds and counts."""
+
+    time_ns: int
+    values: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+
+
 Observation = AudioBlock | PoseLandmarks | ControlEvent
-OutputEvent = PoseFrame | NoteEvent | BeatEvent | StatusEvent
+OutputEvent = PoseFrame | NoteEvent | BeatEvent | ClockEvent | ControlEvent | StatusEvent | MetricsEvent
+"""What bridges receive. A ControlEvent among them is the echo of a control that has taken effect, so that every
+surface (two web pages, a lighting desk) shows the same state."""

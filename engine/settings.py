@@ -1,0 +1,195 @@
+"""The show file: every setting, its type, range and default. Strict: an unknown key is an error that names the nearest.
+
+A show is TOML (see `config/shows/`); `--set section.key=value` changes one setting from the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import UserError
+
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A strict, immutable group of settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
+
+
+class AudioSettings(Section):
+    """[audio]: where the music comes from."""
+
+    device: str | None = None
+    """Input device by name (a part of it is enough) or index; None: the system's default input."""
+    output_device: str | None = None
+    """Where an audio file is played; None: the system's default output."""
+    sample_rate_hz: Annotated[int, Field(ge=8_000, le=192_000)] | None = None
+    """None: the device's own rate, which is nearly always the best choice."""
+    block_samples: Annotated[int, Field(ge=32, le=8192)] = 256
+    """PortAudio buffer size: 256 at 48 kHz is 5.3 ms."""
+    latency_ms: Annotated[float, Field(ge=-500.0, le=500.0)] = 0.0
+    """How long before its stamp the sound was audible to the audience (long cable runs, wireless, PA)."""
+
+
+class BeatSettings(Section):
+    """[beats]: how the beat is found."""
+
+    tracker: Literal["neural", "flux", "aubio"] = "neural"
+    min_confidence: Unit = 0.15
+    """Below this no BeatEvent is sent (the dancer keeps its time all the same)."""
+    lead_ms: Annotated[float, Field(ge=0.0, le=500.0)] = 50.0
+    """BeatEvents leave this long before the beat sounds, so that a receiver can prepare."""
+
+
+class DancerSettings(Section):
+    """[dancer]: who dances, and how."""
+
+    model: str = "gmd"
+    """A model shipped with the project, the path of an artifact folder, or "idle"."""
+    style: str = "auto"
+    """A style the model knows, or "auto": chosen by metre and tempo."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    energy: Unit = 0.5
+    mirror: bool = False
+    stage_radius_m: Annotated[float, Field(ge=0.5, le=50.0)] = 2.5
+    rest_after_s: Annotated[float, Field(ge=0.2, le=60.0)] = 1.5
+    """Silence this long and the dancer rests, swaying, until the music returns."""
+
+
+class OutputSettings(Section):
+    """[output]: when poses leave."""
+
+    fps: Annotated[float, Field(ge=10.0, le=240.0)] = 60.0
+    lookahead_ms: Annotated[float, Field(ge=20.0, le=500.0)] = 60.0
+    """Poses are computed this long before they are shown. Cover two audio blocks and one model step."""
+    latency_ms: Annotated[float, Field(ge=0.0, le=500.0)] = 0.0
+    """Delay of what follows us (renderer, projector): every bridge sends this much earlier."""
+    vision_lead_ms: Annotated[float, Field(ge=-100.0, le=100.0)] = 15.0
+    """Accents are shown this long before they sound: people forgive early light, not late light."""
+
+
+class OscSettings(Section):
+    """[osc]: where numeric OSC goes, and where control comes from."""
+
+    targets: tuple[str, ...] = ()
+    listen: str | None = None
+    """HOST:PORT for control messages; None: do not listen. Loopback unless you say otherwise."""
+    smpl: bool = False
+    """Also send /pdd/smpl (translation and 24 axis-angles)."""
+    presentation_timetags: bool = False
+
+
+class VmcSettings(Section):
+    """[vmc]: VMC 3.1 marionettes (Unity, VTuber tools)."""
+
+    targets: tuple[str, ...] = ()
+    rotation_only: bool = False
+
+
+class WebSettings(Section):
+    """[web]: the web stage."""
+
+    host: str = "127.0.0.1"
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (8765,)
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names under which the page may be reached when `host` is not loopback."""
+
+
+class SceneSettings(Section):
+    """[scenes.NAME]: what `/pdd/scene NAME` sets; a setting left out stays as it is."""
+
+    style: str | None = None
+    energy: Unit | None = None
+    mirror: bool | None = None
+
+
+class ShowSettings(Section):
+    """A whole show."""
+
+    audio: AudioSettings = AudioSettings()
+    beats: BeatSettings = BeatSettings()
+    dancer: DancerSettings = DancerSettings()
+    output: OutputSettings = OutputSettings()
+    osc: OscSettings = OscSettings()
+    vmc: VmcSettings = VmcSettings()
+    web: WebSettings = WebSettings()
+    scenes: Mapping[str, SceneSettings] = Field(default_factory=dict)
+
+
+def load_show(path: Path | None, overrides: Iterable[str] = ()) -> ShowSettings:
+    """Read a show file and apply `key=value` overrides.
+
+    Args:
+        path: a TOML file, or None for the defaults.
+        overrides: "section.key=value", the value in TOML syntax (a bare word is taken as a string).
+
+    Raises:
+        UserError: the file is missing or not TOML, or a setting is unknown or wrong; names the nearest key.
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"cannot read show file {path}", error.strerror or "check the path") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not valid TOML", str(error)) from error
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return ShowSettings.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, str(path) if path else "settings") from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    """Set one dotted key of nested tables in place."""
+    key, separator, text = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not separator or not all(parts):
+        raise UserError(f"cannot read setting '{override}'", "write it as section.key=value, e.g. dancer.energy=0.8")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = data
+    for part in parts[:-1]:
+        child = table.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise UserError(f"cannot set '{key}'", f"'{part}' is not a section")
+        table = child
+    table[parts[-1]] = value
+
+
+def _explain(error: ValidationError, where: str) -> UserError:
+    """Turn pydantic's first complaint into one line with a remedy."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    name = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"perhaps you meant '{'.'.join([*location[:-1], nearest[0]])}'" if nearest else ""
+        return UserError(f"{where}: unknown setting '{name}'", hint or f"known here: {', '.join(sorted(known))}")
+    return UserError(f"{where}: wrong value for '{name}' ({first['input']!r})", first["msg"])
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    """Return the setting names inside a section of the show file."""
+    model: type[BaseModel] = ShowSettings
+    for part in location:
+        if part == "scenes" and model is ShowSettings:
+            return list(SceneSettings.model_fields)
+        default = model.model_fields[part].default if part in model.model_fields else None
+        if not isinstance(default, BaseModel):
+            return []
+        model = type(default)
+    return list(model.model_fields)

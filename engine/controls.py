@@ -1,0 +1,68 @@
+"""What a performer may ask for, live: one table for OSC, the web stage and keys."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+ControlValue = float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control: its kind and, for numbers, the range they are clamped to.
+
+    Kinds: 'trigger' (no value), 'flag' (0 or 1), 'number', 'choice' (a name, or an index into a list).
+    """
+
+    name: str
+    kind: str
+    low: float = 0.0
+    high: float = 1.0
+    help: str = ""
+
+
+CONTROLS: dict[str, Control] = {
+    control.name: control
+    for control in (
+        Control("panic", "trigger", help="all notes off, the dancer back to a safe neutral pose, then on"),
+        Control("blackout", "flag", help="1: the stage goes dark; 0: back"),
+        Control("hold", "flag", help="1: the dancer freezes in the pose; 0: on"),
+        Control("style", "choice", help="style name or index; 'auto' lets metre and tempo choose"),
+        Control("energy", "number", 0.0, 1.0, help="0 calm to 1 wild; 0.5 as the dancers who taught it"),
+        Control("mirror", "flag", help="1: swap left and right"),
+        Control("tap", "trigger", help="tap the beat; four taps set the tempo"),
+        Control("nudge", "number", -1.0, 1.0, help="shift the beat by this many beats (+ is later)"),
+        Control("tempo", "number", 20.0, 400.0, help="set the tempo [bpm]"),
+        Control("double", "trigger", help="twice the tempo"),
+        Control("half", "trigger", help="half the tempo"),
+        Control("downbeat", "trigger", help="the nearest beat is the bar's first"),
+        Control("scene", "choice", help="a scene of the show file, by name or index"),
+    )
+}
+
+
+def coerce(name: str, value: object) -> ControlValue:
+    """Return the value a control takes, clamped to its range.
+
+    Raises:
+        ValueError: unknown name, or a value of the wrong kind; the message is fit for an operator.
+    """
+    control = CONTROLS.get(name)
+    if control is None:
+        raise ValueError(f"unknown control '{name}'")
+    if control.kind == "trigger":
+        return None
+    if control.kind == "choice" and isinstance(value, str):
+        return value[:64]
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, int | float) and math.isfinite(value):
+        number = float(value)
+        if control.kind == "flag":
+            return 1.0 if number >= 0.5 else 0.0
+        if control.kind == "choice":
+            return float(int(number))
+        return min(max(number, control.low), control.high)
+    wanted = {"flag": "0 or 1", "number": "a number", "choice": "a name or an index"}[control.kind]
+    raise ValueError(f"control '{name}' takes {wanted}")

@@ -16,7 +16,7 @@ from engine import controls
 from engine.audio.resample import HopStream
 from engine.beats.follower import BeatFollower
 from engine.dancer import Dancer
-from engine.features import FeatureExtractor
+from engine.features import HOP_NS, FeatureExtractor
 from engine.guards import PoseGuard
 from engine.metrics import Metrics
 from engine.protocols import BeatTracker, Generator
@@ -131,7 +131,7 @@ class Pipeline:
         until_ns = now_ns + self._lookahead_ns
         if self._next_frame is None or until_ns - self._next_frame * self._frame_ns > NS_PER_S:
             # The start, or the audio leapt by a second: frames that nobody will see are not made.
-            self._next_frame = math.floor(until_ns / self._frame_ns)
+            self._next_frame = math.ceil((now_ns - HOP_NS) / self._frame_ns)
         while self._next_frame * self._frame_ns <= until_ns:
             time_ns = round(self._next_frame * self._frame_ns)
             self._next_frame += 1

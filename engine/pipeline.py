@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import controls
-from engine.audio.resample import HopStream
+from engine.audio.resample import Hop, HopStream
 from engine.beats.follower import BeatFollower
 from engine.dancer import Dancer
 from engine.features import HOP_NS, FeatureExtractor
@@ -85,12 +85,25 @@ class Pipeline:
         self._events = []
         if isinstance(observation, AudioBlock):
             start = time.perf_counter_ns()
-            for hop, end_ns in self._hops.push(observation):
-                self._hear(hop, end_ns + self._audible_ns)
+            for hop in self._hear_block(observation):
+                if hop.restarted:
+                    self._extractor.reset()
+                    self._tracker.reset()
+                self._hear(hop.samples, hop.end_ns + self._audible_ns)
             self.metrics.histogram("push").add(time.perf_counter_ns() - start)
         elif isinstance(observation, ControlEvent):
             self._control(observation)
         return self._events
+
+    def _hear_block(self, block: AudioBlock) -> list[Hop]:
+        """Return the hops that a block completes."""
+        try:
+            return self._hops.push(block)
+        except ValueError as error:
+            self.metrics.count("blocks_refused")
+            if self.metrics.counter("blocks_refused") == 1:
+                self._report("audio", "error", str(error), block.time_ns)
+            return []
 
     def _hear(self, hop: NDArray[np.float32], end_ns: int) -> None:
         """Run everything that follows from one hop of 10 ms."""

@@ -32,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 # Without audio for this long the core is fed silence, so that the dancer goes on (and comes to rest on the beat).
 _WATCHDOG_NS = 200_000_000
-_SILENCE_RATE_HZ = 48_000
 _METRICS_NS = NS_PER_S // 4
 # CPython hands the interpreter from thread to thread every 5 ms by default: a quarter of a frame. At 0.5 ms the
 # output thread gets its turn within its jitter budget while the core computes.
@@ -67,6 +66,8 @@ class LiveRunner:
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._last_audio_ns = 0
         self._fed_until_ns = 0
+        # Silence comes at the rate of the last sound: another rate would make the core listen anew.
+        self._silence_rate_hz = 48_000
         self._silence_index = 0
         self._silent = False
         self._metrics_ns = 0
@@ -143,6 +144,8 @@ class LiveRunner:
         """Note that audio has come."""
         self._last_audio_ns = self._clock.now_ns()
         self._fed_until_ns = max(self._fed_until_ns, block.time_ns)
+        self._silence_rate_hz = block.sample_rate_hz
+        self._silence_index = block.sample_index + len(block.samples)
         if block.gap_samples:
             self._metrics.count("xruns")
             self._metrics.count("samples_lost", block.gap_samples)
@@ -158,14 +161,13 @@ class LiveRunner:
             self._silent = True
             self._metrics.count("audio_lost_episodes")
             self.report(StatusEvent(now_ns, "audio", "warning", "no sound is coming in; the dancer goes on in silence"))
-        count = (now_ns - self._fed_until_ns) * _SILENCE_RATE_HZ // NS_PER_S
+        rate = self._silence_rate_hz
+        count = min((now_ns - self._fed_until_ns) * rate // NS_PER_S, rate)
         if count <= 0:
             return None
-        count = min(int(count), _SILENCE_RATE_HZ)
         self._fed_until_ns = now_ns
         self._silence_index += count
-        samples = np.zeros((count, 1), dtype=np.float32)
-        return AudioBlock(self._silence_index - count, now_ns, samples, _SILENCE_RATE_HZ)
+        return AudioBlock(self._silence_index - count, now_ns, np.zeros((count, 1), dtype=np.float32), rate)
 
     def _publish_metrics(self, now_ns: int) -> None:
         if now_ns - self._metrics_ns < _METRICS_NS:

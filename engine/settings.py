@@ -124,30 +124,45 @@ class ShowSettings(Section):
     scenes: Mapping[str, SceneSettings] = Field(default_factory=dict)
 
 
-def load_show(path: Path | None, overrides: Iterable[str] = ()) -> ShowSettings:
-    """Read a show file and apply `key=value` overrides.
+def load_show(path: Path | None, overrides: Iterable[str] = (), defaults: Iterable[str] = ()) -> ShowSettings:
+    """Read a show file and apply `key=value` settings around it.
 
     Args:
         path: a TOML file, or None for the defaults.
-        overrides: "section.key=value", the value in TOML syntax (a bare word is taken as a string).
+        overrides: "section.key=value", the value in TOML syntax (a bare word is taken as a string); wins over the
+            file.
+        defaults: the same; the file wins over them.
 
     Raises:
         UserError: the file is missing or not TOML, or a setting is unknown or wrong; names the nearest key.
     """
     data: dict[str, Any] = {}
+    for default in defaults:
+        _apply(data, default)
     if path is not None:
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"cannot read show file {path}", error.strerror or "check the path") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not valid TOML", str(error)) from error
+        _merge(data, content)
     for override in overrides:
         _apply(data, override)
     try:
         return ShowSettings.model_validate(data)
     except ValidationError as error:
         raise _explain(error, str(path) if path else "settings") from error
+
+
+def _merge(data: dict[str, Any], content: dict[str, Any]) -> None:
+    """Lay nested tables over others, in place."""
+    for key, value in content.items():
+        present = data.get(key)
+        if isinstance(present, dict) and isinstance(value, dict):
+            _merge(present, value)
+        else:
+            data[key] = value
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

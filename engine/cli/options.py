@@ -1,0 +1,73 @@
+"""Flags that several commands share, and how they change the show's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.errors import UserError
+from engine.settings import ShowSettings, load_show
+
+ShowOption = Annotated[Path | None, typer.Option("--show", help="Show file (TOML) with any of the settings.")]
+OscOption = Annotated[list[str] | None, typer.Option("--osc", metavar="HOST:PORT", help="Send OSC there. Repeatable.")]
+VmcOption = Annotated[list[str] | None, typer.Option("--vmc", metavar="HOST:PORT", help="Send VMC there. Repeatable.")]
+WebOption = Annotated[list[str] | None, typer.Option("--web", metavar="PORT|off", help="Web stage port. Repeatable.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Another seed, another dance.")]
+StyleOption = Annotated[str | None, typer.Option("--style", help="Dance style, or 'auto'.")]
+DurationOption = Annotated[float | None, typer.Option("--duration", metavar="SECONDS", help="Stop after this long.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the show file.")]
+RenderOption = Annotated[Path | None, typer.Option("--render", metavar="DIR", help="Offline, into files; no devices.")]
+RecordOption = Annotated[Path | None, typer.Option("--record", metavar="DIR", help="Record the session for `replay`.")]
+
+
+@dataclass(frozen=True, slots=True)
+class CommonOptions:
+    """What was given on the command line, before it meets the show file."""
+
+    show: Path | None = None
+    osc: list[str] | None = None
+    vmc: list[str] | None = None
+    web: list[str] | None = None
+    seed: int | None = None
+    style: str | None = None
+    overrides: list[str] | None = None
+
+    def settings(self, *defaults: str) -> ShowSettings:
+        """Return the show: defaults of the command, then the file, then the flags; the later wins.
+
+        Raises:
+            UserError: something cannot be read.
+        """
+        flags: list[str] = []
+        if self.osc:
+            flags.append(f"osc.targets={_toml_list(self.osc)}")
+        if self.vmc:
+            flags.append(f"vmc.targets={_toml_list(self.vmc)}")
+        if self.web:
+            flags.append(f"web.ports={_ports(self.web)}")
+        if self.seed is not None:
+            flags.append(f"dancer.seed={self.seed}")
+        if self.style is not None:
+            flags.append(f"dancer.style={_toml_string(self.style)}")
+        return load_show(self.show, [*flags, *(self.overrides or [])], defaults)
+
+
+def _toml_string(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _toml_list(texts: list[str]) -> str:
+    return "[" + ", ".join(_toml_string(text) for text in texts) + "]"
+
+
+def _ports(texts: list[str]) -> str:
+    """Turn `--web` values into the list of ports; "off" is the empty list."""
+    if texts == ["off"]:
+        return "[]"
+    for text in texts:
+        if not text.isdecimal():
+            raise UserError(f"cannot read --web {text}", "give a port number such as 8765, or off")
+    return "[" + ", ".join(texts) + "]"

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.carry import MotionCarrier
 from engine.clock import Clock
 from engine.metrics import Metrics
 from engine.protocols import Bridge
+from engine.stand_in import StandIn
 from engine.types import NS_PER_S, BeatEvent, ClockEvent, NoteEvent, OutputEvent, PoseFrame, StatusEvent
 
 # With nothing in the queue the thread looks again this often; the core wakes it sooner.
@@ -56,7 +56,7 @@ class OutputScheduler:
         self._condition = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._carrier = MotionCarrier()
+        self._stand_in = StandIn()
         self._next_frame_ns: int | None = None
         self._stalled = False
         self._retry_at: dict[int, int] = {}
@@ -144,7 +144,7 @@ class OutputScheduler:
             return
         self._stalled = False
         self._next_frame_ns = frame.time_ns + self._timing.frame_ns
-        self._send(self._carrier.see(frame))
+        self._send(self._stand_in.see(frame))
         sent_ns = self._clock.now_ns()
         self._metrics.count("frames")
         self._metrics.histogram("output_jitter").add(now_ns - send_ns)
@@ -158,7 +158,7 @@ class OutputScheduler:
         expected = self._next_frame_ns
         if expected is None or now_ns < expected - self._timing.latency_ns + self._timing.frame_ns // 2:
             return
-        frame = self._carrier.carry(expected)
+        frame = self._stand_in.carry(expected)
         self._next_frame_ns = expected + self._timing.frame_ns
         if frame is None:
             return

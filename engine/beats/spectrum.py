@@ -38,7 +38,7 @@ def _triangles(edges_hz: NDArray[np.float64], window: int, bins: int) -> NDArray
 class BandSpectrum:
     """Turns hops of 480 samples at 48 kHz into 88 compressed band magnitudes, causally.
 
-    24 bands from a 21 ms window (40 Hz to 16 kHz), then 64 from an 85 ms window (55 Hz to 4.2 kHz, about ten an octave).
+    24 bands from a 21 ms window (40 Hz to 16 kHz), then 64 from an 85 ms window (55 Hz to 4.2 kHz, ten an octave).
     Each is log(1 + 200 m / L), where L follows the loudness quickly up and slowly down; a change of gain by the desk
     does not change the result once L has settled.
 

@@ -39,7 +39,7 @@ def _cross_table() -> Array:
 
 
 _PRODUCT, _MATRIX, _CROSS = _product_table(), _matrix_table(), _cross_table()
-_CONJUGATE = np.array([-1.0, -1.0, -1.0, 1.0])
+_CONJUGATE: Array = np.array([-1.0, -1.0, -1.0, 1.0])
 
 
 def multiply(first: Array, second: Array) -> Array:
@@ -54,7 +54,9 @@ def conjugate(quaternion: Array) -> Array:
 
 def to_matrix(quaternion: Array) -> Array:
     """Convert unit quaternions (n, 4) to rotation matrices (n, 3, 3)."""
-    return ((quaternion[:, :, None] * quaternion[:, None, :]).reshape(-1, 16) @ _MATRIX).reshape(-1, 3, 3)
+    squares = (quaternion[:, :, None] * quaternion[:, None, :]).reshape(-1, 16)
+    matrix: Array = (squares @ _MATRIX).reshape(-1, 3, 3)
+    return matrix
 
 
 def cross(first: Array, second: Array) -> Array:

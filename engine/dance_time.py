@@ -30,6 +30,7 @@ class DanceTimeline:
         self._beats_per_bar: int | None = None
         self._timeline = BeatTimeline(120.0, 0.0, 0)
         self._slewed_to = 0.0
+        self._started = False
 
     @property
     def tempo_bpm(self) -> float:
@@ -60,7 +61,10 @@ class DanceTimeline:
             self._offset_beats = 0
             self._residual_ticks = 0.0
             self._offset_beats = round((before - self.tick_at(now_ns)) / TICKS_PER_BEAT)
-            self._residual_ticks = before - self.tick_at(now_ns)
+            if self._started:
+                self._residual_ticks = before - self.tick_at(now_ns)
+            self._slewed_to = self.tick_at(now_ns)
+        self._started = True
         elapsed = self.tick_at(now_ns) - self._slewed_to
         if elapsed > 0.0:
             step = min(abs(self._residual_ticks), _SLEW * elapsed)

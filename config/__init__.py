@@ -1,0 +1,1 @@
+"""Shows, models and training runs as data, and the demo song."""

@@ -1,0 +1,126 @@
+"""The track: integration into the world, continuity of playback, seams."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from engine.inertia import Inertializer
+from engine.motion_track import MotionTrack, Pose
+from engine.skeleton import quaternion_to_axis_angle
+from engine.types import MotionChunk
+
+
+def chunk(count: int = 4, turn: float = 0.0, forward: float = 0.0, left: float = 0.0, seed: int | None = None):
+    rotations = np.zeros((count, 24, 3), np.float32)
+    if seed is not None:
+        rotations[:, 1:] = np.random.default_rng(seed).normal(0.0, 0.2, (count, 23, 3))
+    return MotionChunk(
+        rotations,
+        np.full(count, turn),
+        np.tile([left, forward], (count, 1)),
+        np.full(count, 0.95),
+        np.ones((count, 4)),
+    )
+
+
+def test_it_walks_where_it_faces() -> None:
+    track = MotionTrack()
+    track.restart(0)
+    track.append(chunk(forward=0.1))
+    assert track.position_m == pytest.approx([0.0, 0.4])
+    track.place(np.zeros(2), math.pi / 2)  # facing +X, as a positive turn about +Y takes +Z there
+    track.append(chunk(forward=0.1))
+    assert track.position_m == pytest.approx([0.4, 0.0])
+    track.place(np.zeros(2), 0.0)
+    track.append(chunk(left=0.1))
+    assert track.position_m == pytest.approx([0.4, 0.0]), "the dancer's left is +X"
+
+
+def test_it_turns_and_is_steered() -> None:
+    track = MotionTrack()
+    track.restart(8)
+    track.append(chunk(turn=0.1), steer_rad=0.05)
+    assert track.heading_rad == pytest.approx(0.6)
+    pose, _ = track.sample(8.0)
+    assert np.asarray(quaternion_to_axis_angle(pose.quaternions))[0] == pytest.approx([0.0, 0.15, 0.0])
+
+
+def test_playback_is_smooth_and_passes_through_the_ticks() -> None:
+    track = MotionTrack()
+    track.restart(0)
+    for seed in range(6):
+        track.append(chunk(forward=0.05, seed=seed))
+    ticks = np.arange(0.0, 22.0, 0.01)
+    poses = np.stack([track.sample(tick)[0].quaternions for tick in ticks])
+    assert np.linalg.norm(poses, axis=-1) == pytest.approx(1.0)
+    speed = np.diff(poses, axis=0) / 0.01
+    jumps = np.abs(np.diff(speed, axis=0)).max()
+    assert jumps < 0.15, "velocity is continuous: it changes little within a hundredth of a tick"
+
+
+def test_a_tangent_that_was_shown_is_not_changed() -> None:
+    """The last tick of a chunk is shown before the next is known: no kink when it comes."""
+    track = MotionTrack()
+    track.restart(0)
+    track.append(chunk(seed=1))
+    before = track.sample(2.999)[0].quaternions
+    track.append(chunk(seed=2))
+    assert track.sample(2.999)[0].quaternions == pytest.approx(before)
+    after = (track.sample(3.001)[0].quaternions - track.sample(3.0)[0].quaternions) / 0.001
+    ahead = (track.sample(3.0)[0].quaternions - before) / 0.001
+    assert after == pytest.approx(ahead, abs=0.02)
+
+
+def test_it_knows_what_it_knows() -> None:
+    track = MotionTrack()
+    track.restart(4)
+    assert not track.has(4.0)
+    track.append(chunk())
+    assert track.has(4.0)
+    assert track.has(6.9)
+    assert not track.has(7.0), "the stretch after the last tick needs the next one"
+    assert not track.has(3.9)
+
+
+def test_a_seam_is_announced_and_the_old_motion_carried_on_to_it() -> None:
+    track = MotionTrack()
+    track.restart(0)
+    track.append(chunk(forward=0.1))
+    track.append(chunk(seed=3), seam=True)
+    old, first = track.sample(3.5)
+    new, second = track.sample(4.0)
+    assert second == first + 1
+    assert old.translation_m[2] == pytest.approx(0.45)
+    assert not np.allclose(old.quaternions, new.quaternions)
+
+
+def test_the_ring_holds_a_long_dance() -> None:
+    track = MotionTrack()
+    track.restart(0)
+    for step in range(500):
+        track.append(chunk(forward=0.01, seed=step))
+    assert track.has(track.end - 1.5)
+    assert track.position_m[1] == pytest.approx(20.0)
+    assert not track.has(0.0)
+
+
+def test_the_inertializer_hides_a_jump_in_position_and_speed() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(24, 4))
+    target /= np.linalg.norm(target, axis=-1, keepdims=True)
+    still = Pose(np.tile([0.0, 0.0, 0.0, 1.0], (24, 1)), np.zeros(3), np.ones(4))
+    other = Pose(target, np.array([0.5, 0.1, -0.3]), np.ones(4))
+    inertializer = Inertializer()
+    dt = 1.0 / 60.0
+    shown = [inertializer.apply(still, dt) for _ in range(3)]
+    inertializer.change(other)
+    shown += [inertializer.apply(other, dt) for _ in range(120)]
+    path = np.stack([pose.translation_m for pose in shown])
+    steps = np.abs(np.diff(path, axis=0)).max(axis=1)
+    assert steps[2] < 0.01, "the first step after the jump is small"
+    assert steps.max() < 0.06
+    assert shown[-1].translation_m == pytest.approx(other.translation_m, abs=1e-3)
+    assert np.abs((shown[-1].quaternions * target).sum(axis=-1)) == pytest.approx(1.0, abs=1e-4)

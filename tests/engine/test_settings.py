@@ -1,0 +1,73 @@
+"""The show file: strict, typed, and helpful when wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import UserError
+from engine.settings import ShowSettings, load_show
+
+SHOWS = sorted((Path(__file__).parents[2] / "config" / "shows").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", SHOWS, ids=lambda path: path.stem)
+def test_every_shipped_show_loads(path: Path) -> None:
+    assert load_show(path) != ShowSettings() or path.stem == "default"
+
+
+def test_there_are_shipped_shows() -> None:
+    assert SHOWS
+
+
+def test_later_wins(tmp_path: Path) -> None:
+    show = tmp_path / "show.toml"
+    show.write_text('[dancer]\nenergy = 0.3\nseed = 4\n[scenes.verse]\nstyle = "waltz"\n')
+    settings = load_show(show, ["dancer.energy=0.9", "dancer.style=rumba"], ["dancer.seed=1", "output.fps=30"])
+    assert settings.dancer.energy == 0.9
+    assert settings.dancer.seed == 4
+    assert settings.dancer.style == "rumba"
+    assert settings.output.fps == 30.0
+    assert settings.scenes["verse"].style == "waltz"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[dancer]\nenergie = 1", "perhaps you meant 'dancer.energy'"),
+        ("[danser]\nenergy = 1", "perhaps you meant 'dancer'"),
+        ("[scenes.a]\nstile = 'x'", "style"),
+        ("[dancer]\nenergy = 7", "dancer.energy"),
+        ("[dancer]\nenergy = nan", "dancer.energy"),
+        ("[output]\nfps = 'many'", "output.fps"),
+        ("[web]\nports = [70000]", "web.ports"),
+        ("this is = = not toml", "not valid TOML"),
+        ("dancer = 3", "dancer"),
+    ],
+)
+def test_a_wrong_show_gives_one_line_that_names_it(tmp_path: Path, text: str, said: str) -> None:
+    show = tmp_path / "show.toml"
+    show.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_show(show)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["dancer.energy", "=3", "dancer..x=1", "dancer.energy.deep=1", "nonsense=1"])
+def test_a_wrong_override_is_refused(override: str) -> None:
+    with pytest.raises(UserError):
+        load_show(None, [override])
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UserError, match=r"nowhere\.toml"):
+        load_show(Path("nowhere.toml"))
+
+
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
+    show = tmp_path / "show.toml"
+    show.write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match="not valid TOML"):
+        load_show(show)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bridges.endpoint import Endpoint
 from bridges.osc_control import OscControl
 from bridges.osc_udp import UdpSender
 from bridges.osc_wire import BundleTemplate, NumberMessage, encode_bundle, encode_message, timetag
@@ -68,7 +69,7 @@ class OscBridge:
         smpl: bool = False,
         presentation_timetags: bool = False,
     ) -> None:
-        self.name = f"osc {host}:{port}"
+        self.name = f"osc {Endpoint(host, port)}"
         self.sender = UdpSender(host, port)
         self.control = OscControl(*listen, clock=clock) if listen else None
         self._clock = clock

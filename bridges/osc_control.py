@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from bridges.endpoint import Endpoint
 from bridges.osc_udp import LogLimiter
 from bridges.osc_wire import OscError, OscMessage, OscValue, decode
 from engine.clock import Clock
@@ -55,7 +56,7 @@ class OscControl:
     """
 
     def __init__(self, host: str, port: int, *, clock: Clock) -> None:
-        self.name = f"osc-control {host}:{port}"
+        self.name = f"osc-control {Endpoint(host, port)}"
         self._host = host
         self._port = port
         self._clock = clock

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bridges.endpoint import Endpoint
 from bridges.osc_udp import UdpSender
 from bridges.osc_wire import BundleTemplate, encode_bundle, encode_message
 from engine.skeleton import REST_FLOOR_M, REST_OFFSETS_M, axis_angle_to_quaternion
@@ -64,7 +65,7 @@ class VmcBridge:
     """
 
     def __init__(self, host: str, port: int, *, rotation_only: bool = False) -> None:
-        self.name = f"vmc {host}:{port}"
+        self.name = f"vmc {Endpoint(host, port)}"
         self.sender = UdpSender(host, port)
         self._rotation_only = rotation_only
         at_rest = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)

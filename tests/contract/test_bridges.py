@@ -1,0 +1,162 @@
+"""What every bridge must do, whatever it speaks: one suite over the registry."""
+
+import contextlib
+import gc
+import socket
+import threading
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bridges.registry import BRIDGE_NAMES, create_bridge
+from engine.clock import VirtualClock
+from engine.errors import UserError
+from engine.types import (
+    BeatEvent,
+    ClockEvent,
+    ControlEvent,
+    MetricsEvent,
+    NoteEvent,
+    OutputEvent,
+    PoseFrame,
+    StatusEvent,
+)
+
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+def pose(index=0):
+    rotations = np.random.default_rng(index).normal(scale=0.5, size=(24, 3))
+    return PoseFrame(index * 16_666_667, 0, rotations, (0.0, 0.976, 0.0), (1, 1, 1, 1))
+
+
+EVENTS = [
+    ClockEvent(0, 0, 1.5, 0.5, 120.0, 0.9),
+    pose(),
+    BeatEvent(0, 0, 2, 3, 120.0, 0.9),
+    BeatEvent(0, 0, -1, 0, 120.0, 0.0),
+    NoteEvent(0, 0, 9, 36, 100, 250_000_000),
+    NoteEvent(0, 0, 0, 127, 0, 0),
+    StatusEvent(0, "audio", "error", "the interface was unplugged ✂"),
+    ControlEvent(0, "energy", 0.5),
+    ControlEvent(0, "style", "house"),
+    ControlEvent(0, "panic"),
+    MetricsEvent(0, {"frames": 60.0}),
+]
+
+
+def free_port():
+    """Return a port that nobody has, neither for TCP nor for UDP."""
+    with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        return tcp.getsockname()[1]
+
+
+def open_descriptors():
+    """Return the names of our open files and sockets, where the system tells."""
+    return {path.name for path in DESCRIPTORS.iterdir()} if DESCRIPTORS.exists() else set()
+
+
+def unexpected(control):
+    raise AssertionError(f"nobody asked for {control}")
+
+
+@pytest.fixture(params=BRIDGE_NAMES)
+def bridge(request):
+    bridge = create_bridge(request.param, f"127.0.0.1:{free_port()}", VirtualClock())
+    yield bridge
+    bridge.close()
+
+
+def test_the_events_are_all_there_are():
+    assert {type(event) for event in EVENTS} == set(OutputEvent.__args__)
+
+
+def test_takes_every_event_without_a_listener(bridge):
+    bridge.open(unexpected)
+    for _ in range(20):
+        for event in EVENTS:
+            with contextlib.suppress(OSError):  # the only error a bridge may raise while it runs
+                bridge.send(event)
+
+
+def test_close_is_idempotent_and_needs_no_open(bridge):
+    bridge.close()
+    bridge.open(unexpected)
+    bridge.close()
+    bridge.close()
+
+
+def test_a_closed_bridge_drops_what_it_is_given(bridge):
+    for event in EVENTS:
+        bridge.send(event)
+    bridge.open(unexpected)
+    bridge.close()
+    for event in EVENTS:
+        bridge.send(event)
+
+
+def test_opens_again_at_the_same_place(bridge):
+    for _ in range(3):
+        bridge.open(unexpected)
+        bridge.send(pose())
+        bridge.close()
+
+
+def test_close_leaves_no_thread_and_no_descriptor(bridge):
+    bridge.open(unexpected)  # once for what is loaded on first use
+    bridge.close()
+    threads = set(threading.enumerate())
+    descriptors = open_descriptors()
+    bridge.open(unexpected)
+    bridge.send(pose())
+    bridge.close()
+    assert set(threading.enumerate()) == threads
+    assert open_descriptors() == descriptors
+
+
+def test_an_evening_of_frames_leaves_nothing_in_memory(bridge):
+    bridge.open(unexpected)
+    frames = [pose(index) for index in range(50)]
+
+    def run():
+        for _ in range(10):
+            for event in (*frames, *EVENTS):
+                with contextlib.suppress(OSError):
+                    bridge.send(event)
+        gc.collect()
+
+    run()
+    threads = threading.active_count()
+    tracemalloc.start()
+    run()
+    before, _ = tracemalloc.get_traced_memory()
+    run()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 5_000  # 610 events, so under ten bytes each
+    assert threading.active_count() == threads
+
+
+def test_has_a_name_that_tells_two_of_a_kind_apart():
+    for name in BRIDGE_NAMES:
+        one, other = (create_bridge(name, f"127.0.0.1:{port}", VirtualClock()).name for port in (7001, 7002))
+        assert one != other
+        assert one.startswith(name)
+
+
+@pytest.mark.parametrize("name", BRIDGE_NAMES)
+def test_a_place_that_cannot_be_had_is_the_users_to_mend(name, monkeypatch):
+    def unknown(*args, **kwargs):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    bridge = create_bridge(name, "no-such-host:7000", VirtualClock())
+    with pytest.raises(UserError) as caught:
+        bridge.open(unexpected)
+    assert "no-such-host" in caught.value.problem
+    assert caught.value.remedy
+    bridge.close()

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from dataclasses import replace
 
+from engine.clock import Clock
 from engine.metrics import Metrics
 from engine.types import NS_PER_S, AudioBlock, Observation
 
@@ -22,41 +23,42 @@ class Inbox:
     Threads: `put` by any, `get` by the core thread.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
-        self._queue: deque[Observation] = deque()
+        self._clock = clock
+        self._queue: deque[tuple[int, Observation]] = deque()
         self._condition = threading.Condition()
 
     def put(self, observation: Observation) -> None:
         """Add one observation."""
         with self._condition:
-            self._queue.append(observation)
+            self._queue.append((self._clock.now_ns(), observation))
             self._condition.notify()
 
-    def get(self, timeout_s: float) -> Observation | None:
-        """Return the oldest observation, or None if none came in time."""
+    def get(self, timeout_s: float) -> tuple[int, Observation] | None:
+        """Return the oldest observation and when it was put, or None if none came in time."""
         with self._condition:
             if not self._queue:
                 self._condition.wait(timeout_s)
             if not self._queue:
                 return None
-            observation = self._queue.popleft()
+            put_ns, observation = self._queue.popleft()
             if isinstance(observation, AudioBlock):
-                observation = self._skip_backlog(observation)
-            return observation
+                return self._skip_backlog(put_ns, observation)
+            return put_ns, observation
 
-    def _skip_backlog(self, block: AudioBlock) -> AudioBlock:
+    def _skip_backlog(self, put_ns: int, block: AudioBlock) -> tuple[int, AudioBlock]:
         """Drop audio that is too old; return the block to go on with."""
-        newest = next((o for o in reversed(self._queue) if isinstance(o, AudioBlock)), None)
+        newest = next((o for _, o in reversed(self._queue) if isinstance(o, AudioBlock)), None)
         if newest is None or newest.time_ns - block.time_ns <= _MAX_BACKLOG_NS:
-            return block
+            return put_ns, block
         self._metrics.count("backlog_episodes")
         lost = block.gap_samples + len(block.samples)
-        kept: list[Observation] = []
+        kept: list[tuple[int, Observation]] = []
         while self._queue:
-            observation = self._queue.popleft()
+            put_ns, observation = self._queue.popleft()
             if not isinstance(observation, AudioBlock):
-                kept.append(observation)  # a control is never dropped
+                kept.append((put_ns, observation))  # a control is never dropped
             elif observation is newest:
                 block = replace(newest, gap_samples=newest.gap_samples + lost)
                 break
@@ -64,4 +66,4 @@ class Inbox:
                 lost += observation.gap_samples + len(observation.samples)
         self._metrics.count("backlog_samples", lost)
         self._queue.extendleft(reversed(kept))
-        return block
+        return put_ns, block

@@ -6,7 +6,6 @@ import gc
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -61,7 +60,7 @@ class LiveRunner:
         self._metrics = metrics
         self._recorder = recorder
         self._on_events = on_events
-        self._inbox = Inbox(metrics)
+        self._inbox = Inbox(metrics, clock)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._last_audio_ns = 0
@@ -113,8 +112,9 @@ class LiveRunner:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            observation = self._inbox.get(0.05)
+            got = self._inbox.get(0.05)
             now_ns = self._clock.now_ns()
+            put_ns, observation = got if got is not None else (now_ns, None)
             if isinstance(observation, AudioBlock):
                 if observation.time_ns <= self._fed_until_ns - NS_PER_S // 20 and self._silent:
                     continue  # older than the silence that has stood in for it
@@ -125,10 +125,10 @@ class LiveRunner:
                     self._publish_metrics(now_ns)
                     continue
             self._push(observation)
+            self._metrics.histogram("core").add(self._clock.now_ns() - put_ns)
             self._publish_metrics(now_ns)
 
     def _push(self, observation: Observation) -> None:
-        start_ns = time.perf_counter_ns()
         try:
             events = self._pipeline.push(observation)
         except Exception as error:  # a defect of ours must not end the show
@@ -136,7 +136,6 @@ class LiveRunner:
             self._metrics.count("core_errors")
             events = [StatusEvent(self._clock.now_ns(), "core", "error", f"{type(error).__name__}: {error}")]
         self._publish(events)
-        self._metrics.histogram("core").add(time.perf_counter_ns() - start_ns)
         if self._recorder is not None:
             self._recorder.record(observation, events)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.beats import create_tracker
 from engine.clock import Clock
 from engine.errors import UserError
 from engine.features import FeatureExtractor
@@ -20,11 +21,7 @@ from engine.settings import ShowSettings
 from engine.types import NS_PER_S, AudioBlock, StatusEvent
 
 # Where each name lives; loaded only when a show asks for it, so that the engine runs without what it does not use.
-_TRACKERS = {
-    "neural": ("models.beat_activation", "create_tracker"),
-    "flux": ("engine.beats", "create_flux_tracker"),
-    "aubio": ("engine.beats", "create_aubio_tracker"),
-}
+_NEURAL_TRACKER = ("models.beat_activation", "create_tracker")
 _GENERATOR = ("models.onnx_generator", "load_generator")
 
 
@@ -37,10 +34,11 @@ def _load(module: str, name: str, remedy: str) -> Any:
 
 def build_tracker(settings: ShowSettings) -> BeatTracker:
     """Return the beat tracker of the show. Raises `UserError` if it cannot be loaded."""
-    name = settings.beats.tracker
-    module, function = _TRACKERS[name]
-    tracker: BeatTracker = _load(module, function, "install the project again, or set beats.tracker to another")()
-    return tracker
+    if settings.beats.tracker == "neural":
+        create = _load(*_NEURAL_TRACKER, "install the project again, or set beats.tracker to flux")
+        tracker: BeatTracker = create()
+        return tracker
+    return create_tracker(settings.beats.tracker)
 
 
 def build_generator(settings: ShowSettings, extractor: FeatureExtractor) -> Generator:

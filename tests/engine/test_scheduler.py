@@ -104,12 +104,12 @@ def test_a_stall_is_filled_smoothly_and_counted_once() -> None:
     assert steps[9] == pytest.approx(0.01, rel=0.15), "goes on with the velocity it had"
     assert steps[-1] < 0.003, "and comes to rest"
     back = 30 * FRAME
-    for i in range(40):
+    for i in range(90):
         stage.scheduler.put([pose(back + i * FRAME, x=1.0)])
-    stage.run_to(back + 40 * FRAME)
+    stage.run_to(back + 90 * FRAME)
     xs = np.array([frame.translation_m[0] for frame in stage.listener.poses()])
     assert np.abs(np.diff(xs)).max() < 0.12, "handed over without a jump"
-    assert xs[-1] == pytest.approx(1.0, abs=1e-5)
+    assert xs[-1] == pytest.approx(1.0, abs=1e-3)
     assert stage.metrics.counter("late_episodes") == 1
 
 

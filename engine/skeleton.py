@@ -92,19 +92,20 @@ MIRROR_CONTACTS: tuple[int, int, int, int] = (2, 3, 0, 1)
 
 
 def _ancestors() -> NDArray[np.float64]:
-    """Return (24, 24): row j is 1 for j and each joint between it and the root."""
     table = np.eye(JOINT_COUNT)
     for joint in range(1, JOINT_COUNT):
         table[joint] += table[PARENTS[joint]]
     return table
 
 
-_ANCESTORS = _ancestors()
-_DEPTH = _ANCESTORS.sum(axis=1).astype(int) - 1
+ANCESTORS: NDArray[np.float64] = _ancestors()
+"""(24, 24): row j is 1 for j and each joint between it and the root."""
+ANCESTORS.flags.writeable = False
+_DEPTH = ANCESTORS.sum(axis=1).astype(int) - 1
 _LEVELS = tuple(
     (joints, PARENTS[joints]) for joints in (np.flatnonzero(d == _DEPTH) for d in range(1, _DEPTH.max() + 1))
 )
-_REST_POSITIONS_M = _ANCESTORS @ REST_OFFSETS_M
+_REST_POSITIONS_M = ANCESTORS @ REST_OFFSETS_M
 
 SOLE_BELOW_TOE_JOINT_M = 0.02
 """SMPL's foot joint lies in the ball of the foot, about 2 cm over the sole; the ankle, then, about 8 cm."""
@@ -127,7 +128,7 @@ CONTACT_OFFSETS_M.flags.writeable = False
 _CONSTANTS: dict[np.dtype[Any], tuple[FloatArray, FloatArray, FloatArray]] = {
     np.dtype(kind): (
         REST_OFFSETS_M[1:, :, None].astype(kind),
-        np.ascontiguousarray(_ANCESTORS[:, 1:]).astype(kind),
+        np.ascontiguousarray(ANCESTORS[:, 1:]).astype(kind),
         CONTACT_OFFSETS_M[:, :, None].astype(kind),
     )
     for kind in (np.float32, np.float64)
@@ -198,7 +199,7 @@ def mirror(rotations: ArrayLike, translation: ArrayLike) -> tuple[FloatArray, Fl
 
 
 MIRROR_TOLERANCE_M = float(
-    (_ANCESTORS @ np.linalg.norm(REST_OFFSETS_M[MIRROR_JOINTS] * [-1.0, 1.0, 1.0] - REST_OFFSETS_M, axis=1)).max()
+    (ANCESTORS @ np.linalg.norm(REST_OFFSETS_M[MIRROR_JOINTS] * [-1.0, 1.0, 1.0] - REST_OFFSETS_M, axis=1)).max()
 )
 """Sum, over the worst chain, of what left and right bones differ by: no joint can be further off (7 cm)."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from bridges.endpoint import Endpoint, parse_target
 from engine.clock import Clock
@@ -20,11 +20,15 @@ class BridgeOptions:
         smpl: osc: also send /pdd/smpl.
         presentation_timetags: osc: timetags are presentation times.
         rotation_only: vmc: no bone positions.
+        stage_info: web: what a page is told when it opens, as for `WebBridge`.
+        allowed_hosts: web: further names under which the page may be reached.
     """
 
     smpl: bool = False
     presentation_timetags: bool = False
     rotation_only: bool = False
+    stage_info: Mapping[str, object] = field(default_factory=dict)
+    allowed_hosts: tuple[str, ...] = ()
 
 
 Factory = Callable[[Endpoint, Clock, BridgeOptions], Bridge]
@@ -54,11 +58,24 @@ def _vmc(target: Endpoint, clock: Clock, options: BridgeOptions) -> Bridge:
     return VmcBridge(target.host, target.port, rotation_only=options.rotation_only)
 
 
+def _web(target: Endpoint, clock: Clock, options: BridgeOptions) -> Bridge:
+    from bridges.web import WebBridge
+
+    return WebBridge(
+        target.host,
+        target.port,
+        clock=clock,
+        stage_info=options.stage_info,
+        allowed_hosts=options.allowed_hosts,
+    )
+
+
 _BRIDGES: dict[str, tuple[Endpoint, Factory]] = {
     "osc": (Endpoint("127.0.0.1", 9000), _osc),
-    # Loopback unless the user says otherwise.
-    "osc-control": (Endpoint("127.0.0.1", 9001), _osc_control),
     "vmc": (Endpoint("127.0.0.1", 39539), _vmc),
+    # These listen: on loopback, unless the user says otherwise.
+    "osc-control": (Endpoint("127.0.0.1", 9001), _osc_control),
+    "web": (Endpoint("127.0.0.1", 8765), _web),
 }
 BRIDGE_NAMES: tuple[str, ...] = tuple(_BRIDGES)
 

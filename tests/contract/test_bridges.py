@@ -141,11 +141,9 @@ def test_an_evening_of_frames_leaves_nothing_in_memory(bridge):
     assert threading.active_count() == threads
 
 
-def test_has_a_name_that_tells_two_of_a_kind_apart():
-    for name in BRIDGE_NAMES:
-        one, other = (create_bridge(name, f"127.0.0.1:{port}", VirtualClock()).name for port in (7001, 7002))
-        assert one != other
-        assert one.startswith(name)
+@pytest.mark.parametrize("name", BRIDGE_NAMES)
+def test_its_name_says_what_it_is(name):
+    assert create_bridge(name, "", VirtualClock()).name.startswith(name)
 
 
 @pytest.mark.parametrize("name", BRIDGE_NAMES)

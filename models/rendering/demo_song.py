@@ -272,7 +272,7 @@ def compose() -> tuple[Score, TempoMap, list[int]]:
     pitched = make_notes(row for row in parts if row[2] != DRUM_CHANNEL)
     drums = make_notes(row for row in parts if row[2] == DRUM_CHANNEL)
     rng = np.random.default_rng(1837)  # any seed: it is a take, and every run is the same take
-    whole = Score(pitched, len(bar_beats), 4, 0, PROGRAMS, {}, PANS)
+    whole = Score(pitched, len(bar_beats), programs=PROGRAMS, pans=PANS)
     score = merge(
         humanise(whole, rng, timing_beats=0.008, velocity=4.0),
         humanise(Score(drums, len(bar_beats)), rng, timing_beats=0.004, velocity=5.0),

@@ -85,7 +85,7 @@ def parse_abc(text: str, program: int = 40) -> Score:
     notes = make_notes((start, end, 0, int(pitch), int(velocity)) for start, end, _, pitch, velocity in rows)
     per_bar = int(bar / beat) if (bar / beat).denominator == 1 else numerator
     length = -(-at // beat)
-    return Score(notes, int(length), per_bar, 0, {0: program})
+    return Score(notes, int(length), per_bar, programs={0: program})
 
 
 def _key_signature(key: str) -> dict[str, int]:

@@ -36,6 +36,7 @@ class Score:
         length_beats: whole number of beats it lasts.
         beats_per_bar: 2, 3, 4, ...
         first_downbeat: beat number of one downbeat.
+        tempo_bpm: as it was written or played.
         programs: General MIDI program (0 to 127) per channel; 0 where missing.
         volumes: controller 7 (0 to 127) per channel; 100 where missing.
         pans: controller 10 (0 to 127) per channel; 64 where missing.
@@ -45,6 +46,7 @@ class Score:
     length_beats: int
     beats_per_bar: int = 4
     first_downbeat: int = 0
+    tempo_bpm: float = 120.0
     programs: Mapping[int, int] = field(default_factory=dict)
     volumes: Mapping[int, int] = field(default_factory=dict)
     pans: Mapping[int, int] = field(default_factory=dict)
@@ -187,7 +189,9 @@ def read_midi(source: Path | bytes, groove: bool = False) -> Score:
     for name in ("start", "end"):
         notes[name] /= midi.ticks_per_beat * quarters_per_beat
     length = int(np.ceil(notes["end"].max() - 0.05)) if len(notes) else 0
-    return Score(notes, length, numerator // 3 if compound else numerator, 0, programs)
+    tempos = [message.tempo for track in midi.tracks for message in track if message.type == "set_tempo"]
+    bpm = 60e6 / (tempos[0] if tempos else 500_000) / quarters_per_beat
+    return Score(notes, length, numerator // 3 if compound else numerator, 0, bpm, programs)
 
 
 def read_pop909(archive: Path, number: int) -> Score:
@@ -223,7 +227,26 @@ def read_pop909(archive: Path, number: int) -> Score:
     notes["end"] = np.maximum(notes["end"], notes["start"] + 0.02)
     bars = np.flatnonzero(table[:, 2] > 0.5)
     first = int(np.bincount(bars % 4, minlength=4).argmax())
-    return Score(notes, len(beat_s), 4, first, {0: 0, 1: 0, 2: 0})
+    bpm = 60.0 / float(np.median(np.diff(beat_s)))
+    return Score(notes, len(beat_s), 4, first, bpm, {0: 0, 1: 0, 2: 0})
+
+
+def read_pop909_chords(archive: Path, number: int) -> list[tuple[float, float, int]]:
+    """Read the chord roots of one song of POP909: (start, end) [beats] on `read_pop909`'s grid, root 0 (C) to 11."""
+    with zipfile.ZipFile(archive) as files:
+        folder = f"pop909/{number:03d}"
+        beat_s = np.loadtxt(io.BytesIO(files.read(f"{folder}/beat_midi.txt")))[:, 0]
+        lines = files.read(f"{folder}/chord_midi.txt").decode().split("\n")
+    roots = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+    chords = []
+    for line in lines:
+        fields = line.split()
+        if len(fields) == 3 and fields[2] != "N":
+            start, end = _beats_at(np.array([float(fields[0]), float(fields[1])]), beat_s).round(2).tolist()
+            name = fields[2].split(":")[0]
+            root = (roots[name[0]] + name.count("#") - name[1:].count("b")) % 12
+            chords.append((start, end, root))
+    return chords
 
 
 def list_groove(archive: Path, split: str, kind: str = "beat") -> list[dict[str, str]]:

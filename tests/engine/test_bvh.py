@@ -62,7 +62,8 @@ def read_joints(path: Path) -> tuple[np.ndarray, float]:
                 step[:, i, j], step[:, j, i] = -sine, sine
             local = local @ step
         world[:, joint] = local if parents[joint] < 0 else world[:, parents[joint]] @ local
-    return world[:, [names.index(name) for name in JOINT_NAMES], :3, 3], frame_time
+    joints = world[..., :3, 3]
+    return joints[:, [names.index(name) for name in JOINT_NAMES]], frame_time
 
 
 def test_an_independent_reader_sees_the_same_dance(tmp_path: Path) -> None:

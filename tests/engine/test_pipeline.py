@@ -107,7 +107,7 @@ def test_an_accent_is_shown_ahead_of_its_sound() -> None:
     steady = times_s > 4.0
     phase = 2.0 * np.pi * (times_s[steady] + 0.015) * 2.0
     centred = swing[steady] - swing[steady].mean()
-    angle = np.angle(np.sum(centred * np.exp(-1j * phase)) / 0.5j)
+    angle = np.angle(np.sum(centred * np.exp(-1j * phase)) / -0.5j)
     assert abs(angle) / (2.0 * np.pi) * 0.5 < 0.004, "within 4 ms"
 
 

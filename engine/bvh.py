@@ -25,7 +25,8 @@ def euler_zxy_deg(rotations: ArrayLike) -> NDArray[np.float64]:
     pole = np.abs(m[..., 2, 1]) > 1.0 - 1e-10
     z = np.where(pole, np.arctan2(m[..., 1, 0], m[..., 0, 0]), np.arctan2(-m[..., 0, 1], m[..., 1, 1]))
     y = np.where(pole, 0.0, np.arctan2(-m[..., 2, 0], m[..., 2, 2]))
-    return np.degrees(np.stack([z, x, y], axis=-1))
+    angles: NDArray[np.float64] = np.degrees(np.stack([z, x, y], axis=-1))
+    return angles
 
 
 def write_bvh(path: Path, rotations: ArrayLike, translation_m: ArrayLike, frame_time_s: float) -> None:

@@ -28,10 +28,7 @@ class Histogram:
 
     def add(self, duration_ns: int) -> None:
         """Count one duration [ns]."""
-        if duration_ns > _LOW_NS:
-            index = min(int(math.log10(duration_ns / _LOW_NS) * _PER_DECADE) + 1, _BINS - 1)
-        else:
-            index = 0
+        index = min(int(math.log10(duration_ns / _LOW_NS) * _PER_DECADE) + 1, _BINS - 1) if duration_ns > _LOW_NS else 0
         self._counts[index] += 1
         self._count += 1
         if duration_ns > self._max_ns:

@@ -70,7 +70,6 @@ class Pipeline:
         self._frame_ns = NS_PER_S / output.fps
         self._lookahead_ns = round(output.lookahead_ms * 1e6)
         self._vision_ns = round(output.vision_lead_ms * 1e6)
-        self._audible_ns = round(settings.audio.latency_ms * 1e6)
 
     @property
     def beat(self) -> BeatState | None:
@@ -89,7 +88,7 @@ class Pipeline:
                 if hop.restarted:
                     self._extractor.reset()
                     self._tracker.reset()
-                self._hear(hop.samples, hop.end_ns + self._audible_ns)
+                self._hear(hop.samples, hop.end_ns)
             self.metrics.histogram("push").add(time.perf_counter_ns() - start)
         elif isinstance(observation, ControlEvent):
             self._control(observation)

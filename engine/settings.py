@@ -31,12 +31,10 @@ class AudioSettings(Section):
     """Input device by name (a part of it is enough) or index; None: the system's default input."""
     output_device: str | None = None
     """Where an audio file is played; None: the system's default output."""
-    sample_rate_hz: Annotated[int, Field(ge=8_000, le=192_000)] | None = None
-    """None: the device's own rate, which is nearly always the best choice."""
     block_samples: Annotated[int, Field(ge=32, le=8192)] = 256
     """PortAudio buffer size: 256 at 48 kHz is 5.3 ms."""
-    latency_ms: Annotated[float, Field(ge=-500.0, le=500.0)] = 0.0
-    """How long before its stamp the sound was audible to the audience (long cable runs, wireless, PA)."""
+    latency_ms: Annotated[float, Field(ge=0.0, le=500.0)] = 0.0
+    """What passes between a sound in the room and its arrival here (converter, driver), if you measured it."""
 
 
 class BeatSettings(Section):

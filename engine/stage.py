@@ -76,22 +76,14 @@ def build_pipeline(settings: ShowSettings, metrics: Metrics | None = None) -> Pi
 
 def build_bridges(settings: ShowSettings, clock: Clock, pipeline: Pipeline) -> list[Bridge]:
     """Return the bridges of the show, not yet open. Raises `UserError` for a target that cannot be read."""
-    bridges: list[Bridge] = []
-    if settings.osc.targets or settings.osc.listen or settings.vmc.targets:
-        registry = importlib.import_module("bridges.registry")
-        options = registry.BridgeOptions(
-            smpl=settings.osc.smpl,
-            presentation_timetags=settings.osc.presentation_timetags,
-            rotation_only=settings.vmc.rotation_only,
-        )
-        bridges += [registry.create_bridge("osc", target, clock, options) for target in settings.osc.targets]
-        bridges += [registry.create_bridge("vmc", target, clock, options) for target in settings.vmc.targets]
-        if settings.osc.listen:
-            bridges.append(registry.create_bridge("osc-control", settings.osc.listen, clock, options))
-    for port in settings.web.ports:
-        server = _load("bridges.web", "WebBridge", "install the project again, or give --web off")
-        dancer = pipeline.dancer
-        info = {
+    create_bridge = _load("bridges.registry", "create_bridge", "install the project again")
+    options_type = _load("bridges.registry", "BridgeOptions", "install the project again")
+    dancer = pipeline.dancer
+    options = options_type(
+        smpl=settings.osc.smpl,
+        presentation_timetags=settings.osc.presentation_timetags,
+        rotation_only=settings.vmc.rotation_only,
+        stage_info={
             "styles": list(dancer.styles),
             "style": dancer.style,
             "energy": dancer.energy,
@@ -99,13 +91,16 @@ def build_bridges(settings: ShowSettings, clock: Clock, pipeline: Pipeline) -> l
             "model": settings.dancer.model,
             "fps": settings.output.fps,
             "scenes": list(settings.scenes),
-        }
-        bridges.append(
-            server(
-                settings.web.host, port, clock=clock, stage_info=info, allowed_hosts=settings.web.allowed_hosts
-            )
-        )
-    return bridges
+        },
+        allowed_hosts=settings.web.allowed_hosts,
+    )
+    wanted = [("osc", target) for target in settings.osc.targets]
+    wanted += [("vmc", target) for target in settings.vmc.targets]
+    if settings.osc.listen:
+        wanted.append(("osc-control", settings.osc.listen))
+    host = f"[{settings.web.host}]" if ":" in settings.web.host else settings.web.host
+    wanted += [("web", f"{host}:{port}") for port in settings.web.ports]
+    return [create_bridge(name, target, clock, options) for name, target in wanted]
 
 
 def output_timing(settings: ShowSettings) -> Timing:
@@ -131,7 +126,7 @@ def warm_up(settings: ShowSettings, ticks: int = 100) -> Sequence[str]:
     music = np.tile(click, (int(seconds * 2) + 1, 1))
     for start in range(0, int(seconds * rate), block):
         end = start + block
-        for event in pipeline.push(AudioBlock(start, end * NS_PER_S // rate, music[start:end], rate)):
-            if isinstance(event, StatusEvent) and event.level == "error":
-                problems.append(f"{event.component}: {event.message}")
+        events = pipeline.push(AudioBlock(start, end * NS_PER_S // rate, music[start:end], rate))
+        failures = (event for event in events if isinstance(event, StatusEvent) and event.level == "error")
+        problems += [f"{event.component}: {event.message}" for event in failures]
     return problems

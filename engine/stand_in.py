@@ -79,4 +79,5 @@ def _pose(frame: PoseFrame) -> Pose:
 
 
 def _frame(like: PoseFrame, time_ns: int, pose: Pose) -> PoseFrame:
-    return PoseFrame(time_ns, like.source_ns, to_axis_angle(pose.quaternions), pose.translation_m, like.contacts)
+    rotations = to_axis_angle(pose.quaternions).astype(np.float32)
+    return PoseFrame(time_ns, like.source_ns, rotations, pose.translation_m.astype(np.float32), like.contacts)

@@ -23,9 +23,9 @@ TICKS_PER_STEP = 3
 """One step is 1/4 beat: a sixteenth note."""
 
 
-def _freeze(owner: object, name: str, shape: tuple[int | None, ...], dtype: type = np.float32) -> None:
-    """Replace a field by a read-only array of the stated dtype; refuse a wrong shape."""
-    array = np.asarray(getattr(owner, name), dtype=dtype)
+def _freeze(owner: object, name: str, shape: tuple[int | None, ...]) -> None:
+    """Replace a field by a read-only float32 array; refuse a wrong shape."""
+    array: NDArray[np.float32] = np.asarray(getattr(owner, name), dtype=np.float32)
     if array.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, array.shape, strict=False)):
         raise ValueError(f"{type(owner).__name__}.{name}: expected shape {shape}, got {array.shape}")
     if array.flags.writeable:

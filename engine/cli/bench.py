@@ -58,9 +58,7 @@ class _Paced:
     rss_end_mb: float
 
 
-def run_bench(
-    settings: ShowSettings, seconds: float, json_path: Path | None, compare: Path | None, load: bool
-) -> None:
+def run_bench(settings: ShowSettings, seconds: float, json_path: Path | None, compare: Path | None, load: bool) -> None:
     """Measure and print; write JSON if asked. Raises `UserError` if OLD cannot be read."""
     console = Console()
     old = _read(compare) if compare is not None else None
@@ -95,7 +93,11 @@ def machine_kind() -> str:
 def _commit() -> str:
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
@@ -131,7 +133,7 @@ def _offline(settings: ShowSettings) -> float:
         length_s = min(30.0, audio.duration_s)
         start = time.perf_counter()
         collect(pipeline, (block for block in audio.blocks() if block.time_ns <= length_s * NS_PER_S))
-    return length_s / (time.perf_counter() - start)
+    return float(length_s) / (time.perf_counter() - start)
 
 
 class _PacedSource:
@@ -181,9 +183,7 @@ def _paced(settings: ShowSettings, seconds: float, label: str) -> _Paced:
         for bridge in bridges:
             bridge.open(lambda event: None)
         scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
-        runner = LiveRunner(
-            pipeline, scheduler, [_PacedSource(clock, settings.audio.block_samples)], clock, metrics
-        )
+        runner = LiveRunner(pipeline, scheduler, [_PacedSource(clock, settings.audio.block_samples)], clock, metrics)
         runner.start()
         try:
             time.sleep(2.0)

@@ -18,7 +18,7 @@ WebOption = Annotated[list[str] | None, typer.Option("--web", metavar="PORT|off"
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Another seed, another dance.")]
 StyleOption = Annotated[str | None, typer.Option("--style", help="Dance style, or 'auto'.")]
 DurationOption = Annotated[float | None, typer.Option("--duration", metavar="SECONDS", help="Stop after this long.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the show file.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a show file.")]
 RenderOption = Annotated[Path | None, typer.Option("--render", metavar="DIR", help="Offline, into files; no devices.")]
 RecordOption = Annotated[Path | None, typer.Option("--record", metavar="DIR", help="Record the session for `replay`.")]
 

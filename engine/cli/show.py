@@ -41,7 +41,7 @@ def audio_file(source: str | None) -> Path | None:
     if source is None:
         return None
     path = Path(source)
-    if path.exists() or path.suffix.lower() in AUDIO_SUFFIXES or path.parent != Path("."):
+    if path.exists() or path.suffix.lower() in AUDIO_SUFFIXES or path.parent != Path():
         return path
     return None
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from engine.types import ClockEvent, MetricsEvent, NS_PER_S, OutputEvent, StatusEvent
+from engine.types import NS_PER_S, ClockEvent, MetricsEvent, OutputEvent, StatusEvent
 
 _PLAIN_INTERVAL_NS = 10 * NS_PER_S
 _STYLES = {"info": "cyan", "warning": "yellow", "error": "bold red"}

@@ -129,7 +129,9 @@ def music(seconds: float, rate: int = 48_000, seed: int = 0) -> NDArray[np.float
     return (noise + 0.5 * clicks).astype(np.float32)[:, None]
 
 
-def blocks(samples: NDArray[np.float32], size: int = 480, rate: int = 48_000, start_ns: int = 0) -> Iterator[AudioBlock]:
+def blocks(
+    samples: NDArray[np.float32], size: int = 480, rate: int = 48_000, start_ns: int = 0
+) -> Iterator[AudioBlock]:
     """Cut samples into blocks in virtual time."""
     for index in range(0, len(samples), size):
         part = samples[index : index + size]

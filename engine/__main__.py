@@ -1,0 +1,5 @@
+"""`python -m engine` is `pasdedeux`."""
+
+from engine.cli import main
+
+main()

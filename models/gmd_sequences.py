@@ -7,15 +7,15 @@ cut into phrases, what is left out (music, bar, style, energy, phrase) and how t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.skeleton import forward_kinematics
+from engine.skeleton import MIRROR_CONTACTS, forward_kinematics, mirror
 from engine.types import TICKS_PER_BEAT
 from models.conditioning import STYLES, ChunkConditions, normalise_music
-from models.motion_representation import MotionRepresentation, motion_from_ticks
+from models.motion_representation import CONTACTS, MotionRepresentation, motion_from_ticks, ticks_from_motion
 from models.phrases import PhraseSpace, PhraseTable
 
 Floats = NDArray[np.float32]
@@ -49,6 +49,12 @@ class DanceClip:
     beats_per_bar: int | None
     bar_tick: int | None
     style: int
+
+    def mirrored(self) -> DanceClip:
+        """Return the same dance, left to right."""
+        rotations, translation = mirror(*motion_from_ticks(self.ticks))
+        contacts = self.ticks[:, CONTACTS][:, MIRROR_CONTACTS]
+        return replace(self, name=f"{self.name} mirrored", ticks=ticks_from_motion(rotations, translation, contacts))
 
     def movement_energy(self) -> Floats:
         """Return (T,) mean joint speed [m/s] over the next two beats."""

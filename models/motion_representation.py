@@ -39,11 +39,11 @@ CONTACTS = slice(HEADING + 3, HEADING + 7)
 TICK_SIZE = HEADING + 7
 
 # What an error in each entry costs, as metres of joint error, roughly. Root displacement counts double because it
-# adds up over ticks and makes planted feet slide; a contact wrongly said costs as much as 10 cm.
+# adds up over ticks and makes planted feet slide; a contact wrongly said costs as much as 7 cm.
 _HEIGHT_WEIGHT = 2.0
 _HEADING_WEIGHT = 1.0
 _DISPLACEMENT_WEIGHT = 4.0
-_CONTACT_WEIGHT = 0.1
+_CONTACT_WEIGHT = 0.07
 _SMALLEST_LEVER_M = 0.05
 
 Floats = NDArray[np.float32]

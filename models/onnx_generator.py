@@ -1,8 +1,8 @@
 """The live music -> dance generator: ONNX Runtime on one CPU thread, no torch.
 
 One call of `step` is one run of the exported graph: encoder and decoder over one chunk with their key/value rings,
-then the few Euler steps of the flow. State, noise and phrase plan live here and are explicit, so that the same seed and the
-same requests give the same dance to the bit on the same machine.
+then the few Euler steps of the flow. State, noise and phrase plan live here and are explicit, so that the same seed
+and the same requests give the same dance, to the bit on the same machine.
 """
 
 from __future__ import annotations
@@ -16,18 +16,15 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from engine.features import FeatureSpec
-from engine.types import TICKS_PER_BEAT, GeneratorInfo, MotionChunk, MotionRequest
+from engine.types import GeneratorInfo, MotionChunk, MotionRequest
 from models.artifacts import GMD_FOLDER, GmdManifest
 from models.conditioning import ChunkConditions, normalise_music
 from models.motion_representation import MotionRepresentation, chunk_from_ticks
-from models.phrases import PhraseTable
+from models.phrases import PhrasePlanner, PhraseTable
 
 MODEL_FILE = "model.onnx"
 TABLES_FILE = "tables.safetensors"
 
-_PHRASE_BEATS = 8
-_REPLAN_ENERGY = 0.2
-"""A wished energy that moved by this much begins a new phrase at once: a drop cannot wait for the phrase's end."""
 _UNMASKED, _MASKED = 0.0, -1e9
 
 Floats = NDArray[np.float32]
@@ -90,9 +87,7 @@ class OnnxGenerator:
         """Start a new dance: empty memory, a calm start pose chosen by the seed."""
         self._random = np.random.Generator(np.random.PCG64(seed))
         self._count = 0
-        self._phrase: Floats = np.zeros(0, np.float32)
-        self._phrase_end = 0
-        self._planned: tuple[str | None, float] = (None, -1.0)
+        self._planner = PhrasePlanner(self._phrases, self._random)
         for array in self._inputs.values():
             array.fill(0.0)
         self._inputs["mask"].fill(_MASKED)
@@ -106,7 +101,7 @@ class OnnxGenerator:
         manifest, inputs = self.manifest, self._inputs
         style = manifest.styles.index(request.style) if request.style in manifest.styles else None
         energy = float(np.clip(request.energy, 0.0, 1.0))
-        self._plan(request, style, energy)
+        phrase = self._planner.phrase(request.first_tick, request.beats_per_bar, request.bar_tick, style, energy)
         inputs["music"][0] = normalise_music(request.music, self._music_mean, self._music_scale).reshape(-1)
         inputs["condition"][:] = ChunkConditions(
             first_tick=request.first_tick,
@@ -115,7 +110,7 @@ class OnnxGenerator:
             bar_tick=request.bar_tick,
             style=style,
             energy=energy,
-            phrase=self._phrase,
+            phrase=phrase,
             history_noise=manifest.history_noise,
         ).vectors()
         inputs["noise"][0] = manifest.temperature * self._random.standard_normal(manifest.latent_size, np.float32)
@@ -131,22 +126,6 @@ class OnnxGenerator:
         inputs["history"][:] = self._outputs["latent"]
         self._count += 1
         return chunk_from_ticks(self._representation.decode(self._outputs["latent"]))
-
-    def _plan(self, request: MotionRequest, style: int | None, energy: float) -> None:
-        """Draw the next phrase where one ends, or at once when the performer wishes for something else."""
-        wish = (request.style, energy)
-        changed = wish[0] != self._planned[0] or abs(wish[1] - self._planned[1]) > _REPLAN_ENERGY
-        # The clock of the dance may have been set back (a new song): then the plan is void too.
-        stale = not request.first_tick < self._phrase_end <= request.first_tick + 4 * _PHRASE_BEATS * TICKS_PER_BEAT
-        if not changed and not stale:
-            return
-        self._phrase = self._phrases.draw(self._random, style, energy)
-        self._planned = wish
-        bar = TICKS_PER_BEAT * (request.beats_per_bar or 4)
-        origin = request.bar_tick if request.beats_per_bar else 0
-        bars = max(1, round(_PHRASE_BEATS * TICKS_PER_BEAT / bar))
-        into_bar = (request.first_tick - origin) % bar
-        self._phrase_end = request.first_tick - into_bar + bars * bar
 
     def _open(self, path: Path) -> tuple[Any, Any]:
         options = onnxruntime.SessionOptions()

@@ -16,12 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.types import TICKS_PER_BEAT
 from models.conditioning import PHRASE_SIZE
 from models.motion_representation import CONTACTS, HEADING, HEIGHT, TICK_SIZE, tick_weights
 
 _POSE_COMPONENTS = 12
 _ENERGY_SPREAD = 0.12
 """Phrases within about this much of the wished energy (a quantile) are likely to be drawn."""
+_PHRASE_BEATS = 8
+_REPLAN_ENERGY = 0.2
+"""A wished energy that moved by this much begins a new phrase at once: a drop cannot wait for the phrase's end."""
 
 Floats = NDArray[np.float32]
 
@@ -125,3 +129,32 @@ class PhraseTable:
         edges = np.cumsum(likelihood)
         row = rows[int(np.searchsorted(edges, random.random() * edges[-1], side="right").clip(0, len(rows) - 1))]
         return self.descriptors[row]
+
+
+class PhrasePlanner:
+    """Says which phrase is being danced: a new one every eight beats, rounded to bars, by seed, style and energy."""
+
+    def __init__(self, table: PhraseTable, random: np.random.Generator) -> None:
+        self._table, self._random = table, random
+        self._descriptor: Floats = np.zeros(PHRASE_SIZE, np.float32)
+        self._end_tick: int | None = None
+        self._style: int | None = None
+        self._energy = 0.0
+
+    def phrase(
+        self, first_tick: int, beats_per_bar: int | None, bar_tick: int, style: int | None, energy: float
+    ) -> Floats:
+        """Return the descriptor (PHRASE_SIZE,) for the chunk at `first_tick`.
+
+        A new phrase is drawn where one ends, where the performer wishes for another style or energy, and where the
+        clock of the dance was set anew.
+        """
+        bar = TICKS_PER_BEAT * (beats_per_bar or 4)
+        length = max(1, round(_PHRASE_BEATS * TICKS_PER_BEAT / bar)) * bar
+        running = self._end_tick is not None and first_tick < self._end_tick <= first_tick + length
+        if not running or style != self._style or abs(energy - self._energy) > _REPLAN_ENERGY:
+            self._descriptor = self._table.draw(self._random, style, energy)
+            self._style, self._energy = style, energy
+            origin = bar_tick if beats_per_bar else 0
+            self._end_tick = first_tick - (first_tick - origin) % bar + length
+        return self._descriptor

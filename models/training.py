@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class NetworkSettings:
     """Sizes that a run may choose; see `models.gmd.GmdConfig`."""
 
-    latent_size: int = 96
+    latent_size: int = 128
     width: int = 192
     heads: int = 6
     encoder_layers: int = 2
@@ -156,7 +156,7 @@ class Trainer:
             {"params": decay, "weight_decay": settings.optimiser.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=settings.optimiser.learning_rate, betas=(0.9, 0.98))
+        self.optimiser = torch.optim.AdamW(groups, lr=settings.optimiser.learning_rate, betas=(0.9, 0.98), fused=True)
         self.decoder = LatentDecoder(sampler.representation)
         self.step = 0
         self.seconds = 0.0

@@ -1,0 +1,81 @@
+"""Who may import whom: the house stays a house (see "The house" in the README)."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+ENGINE_FORBIDDEN = {"torch", "models", "bridges", "onnx", "onnxscript", "onnxruntime", "aiohttp", "pythonosc"}
+# What bridges may know of the engine: its types, its skeleton, and the few things around them.
+BRIDGES_ALLOWED = {
+    "engine.types",
+    "engine.skeleton",
+    "engine.pose_algebra",
+    "engine.errors",
+    "engine.protocols",
+    "engine.controls",
+    "engine.clock",
+}
+# Run on stage, so without torch; everything else in models/ is offline.
+STAGE_MODELS = {"onnx_generator", "artifacts", "motion_representation", "conditioning", "beat_activation", "phrases"}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules a file imports, at any depth."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module in ("engine", "models", "bridges"):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def sources(folder: str) -> list[Path]:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    return [path for path in files if "node_modules" not in path.parts]
+
+
+@pytest.mark.parametrize("path", sources("engine"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_engine_knows_no_model_bridge_or_torch(path: Path) -> None:
+    assert not {module for module in imports(path) if top(module) in ENGINE_FORBIDDEN}
+
+
+@pytest.mark.parametrize("path", sources("bridges"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_bridges_know_only_the_core_types(path: Path) -> None:
+    wrong = {m for m in imports(path) if top(m) == "models" or (top(m) == "engine" and m not in BRIDGES_ALLOWED)}
+    assert wrong <= {"engine"}
+
+
+@pytest.mark.parametrize("path", sources("models"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_runs_on_stage_needs_no_torch(path: Path) -> None:
+    modules = imports(path)
+    assert not {m for m in modules if top(m) == "bridges"}
+    if path.stem in STAGE_MODELS:
+        assert not {m for m in modules if top(m) in {"torch", "onnx", "lightning", "matplotlib"}}
+        mates = {m.partition(".")[2] for m in modules if m.startswith("models.")}
+        assert mates <= STAGE_MODELS, "and what it imports must be fit for the stage too"
+
+
+def test_a_show_runs_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "from engine.settings import ShowSettings\n"
+        "from engine.stage import warm_up\n"
+        "assert warm_up(ShowSettings(), ticks=24) == []\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)

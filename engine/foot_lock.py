@@ -13,15 +13,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from engine import pose_algebra as algebra
-from engine.legs import LEG_M, Legs, lengths, place_legs, reach
+from engine import vectors
+from engine.legs import LEG_M, SOFT_REACH, place_legs, reach
 from engine.pose_algebra import Array
-
-Vector = tuple[float, float, float]
-_ZERO: Vector = (0.0, 0.0, 0.0)
-_NO_TURN = np.tile([0.0, 0.0, 0.0, 1.0], (2, 1))
+from engine.vectors import ZERO, Vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +42,7 @@ class FootLockSettings:
     max_lift_m: float = 0.05
     max_offset_m: float = 0.13
     max_turn_rad: float = 0.35
-    catch_s: float = 0.03
+    catch_s: float = 0.015
     release_s: float = 0.13
     max_drop_m: float = 0.06
 
@@ -71,8 +66,8 @@ class _Spring:
 
     def __init__(self, settle_s: float) -> None:
         self.rate = _SPRING_95 / settle_s
-        self.value = _ZERO
-        self.velocity = _ZERO
+        self.value = ZERO
+        self.velocity = ZERO
 
     def released(self, dt: float) -> Vector:
         """Return where the spring would be after `dt` if let go now."""
@@ -103,10 +98,10 @@ class _Point:
 
     def __init__(self) -> None:
         self.held = False
-        self.at = _ZERO
+        self.at = ZERO
         self.drift = (0.0, 0.0)
         self.height = 0.0
-        self.shown = _ZERO
+        self.shown = ZERO
 
     def catch(self, height: float, at: Vector, dt: float, max_speed: float) -> None:
         """Hold the point where it is shown, carrying over the speed [m/s] it is shown with, up to a limit."""
@@ -138,7 +133,7 @@ class _Foot:
     def held(self) -> bool:
         return self.heel.held or self.toe.held
 
-    def update(self, points: list[list[float]], speeds: list[float], contacts: list[float], dt: float) -> bool:
+    def update(self, points: list[Vector], speeds: tuple[float, float], contacts: list[float], dt: float) -> bool:
         """Advance by one frame; return whether a point was let go because holding on asked too much.
 
         Args:
@@ -150,35 +145,44 @@ class _Foot:
         heel, toe, settings = self.heel, self.toe, self._settings
         heel_in, toe_in = points
         offset, turn = self.offset.released(dt), self.turn.released(dt)
-        sole = (heel_in[0] - toe_in[0], heel_in[1] - toe_in[1], heel_in[2] - toe_in[2])
-        loose_toe = (toe_in[0] + offset[0], toe_in[1] + offset[1], toe_in[2] + offset[2])
-        loose_heel = _add(loose_toe, _rotate(turn, sole))
+        sole, loose_toe = vectors.subtract(heel_in, toe_in), vectors.add(toe_in, offset)
+        loose_heel = vectors.add(loose_toe, vectors.rotate(turn, sole))
         self._judge(toe, loose_toe, toe_in[1], speeds[1], contacts[1], dt)
         self._judge(heel, loose_heel, heel_in[1], speeds[0], contacts[0], dt)
         asked_too_much = False
         if heel.held and toe.held:
-            held_turn = _turn_between(sole, _subtract(heel.at, toe.at))
-            if _length(held_turn) > settings.max_turn_rad:
+            held_turn = vectors.turn_between(sole, vectors.subtract(heel.at, toe.at))
+            if vectors.length(held_turn) > settings.max_turn_rad:
                 heel.held, asked_too_much = False, True
             else:
                 turn = held_turn
         if toe.held:
-            held_offset = (toe.at[0] - toe_in[0], toe.at[1] - toe_in[1], toe.at[2] - toe_in[2])
+            held_offset = vectors.subtract(toe.at, toe_in)
         elif heel.held:
-            held_offset = _subtract(_subtract(heel.at, _rotate(turn, sole)), (toe_in[0], toe_in[1], toe_in[2]))
+            held_offset = vectors.subtract(vectors.subtract(heel.at, vectors.rotate(turn, sole)), toe_in)
         else:
             held_offset = offset
         if self.held:
-            if _length(held_offset) > settings.max_offset_m:
+            if vectors.length(held_offset) > settings.max_offset_m:
                 heel.held = toe.held = False
                 asked_too_much = True
             else:
                 offset = held_offset
         self.offset.move(offset, dt, 2.0)
         self.turn.move(turn, dt, 5.0)
-        toe.shown = (toe_in[0] + offset[0], toe_in[1] + offset[1], toe_in[2] + offset[2])
-        heel.shown = _add(toe.shown, _rotate(turn, sole))
+        toe.shown = vectors.add(toe_in, offset)
+        heel.shown = vectors.add(toe.shown, vectors.rotate(turn, sole))
         return asked_too_much
+
+    def place(self, points: list[Vector], ankle: Vector) -> tuple[Vector, float, float]:
+        """Return where the ankle goes, how high the lowest point then is, and how far it was raised over the floor."""
+        heel, toe = points
+        turn, toe_to = self.turn.value, vectors.add(toe, self.offset.value)
+        heel_to = vectors.add(toe_to, vectors.rotate(turn, vectors.subtract(heel, toe)))
+        x, y, z = vectors.add(toe_to, vectors.rotate(turn, vectors.subtract(ankle, toe)))
+        lowest = min(toe_to[1], heel_to[1])
+        raised = _raise_over_floor(lowest)
+        return (x, y + raised, z), lowest + raised, raised
 
     def _judge(self, point: _Point, loose: Vector, height: float, speed: float, contact: float, dt: float) -> None:
         """Decide whether a point is held, and move the place it is held at."""
@@ -194,7 +198,7 @@ class _Foot:
             and height < settings.max_height_m
             and speed < settings.max_speed_m_s
             # After a release the correction must first have died away, or the point would be let go again at once.
-            and _length(self.offset.value) < 0.5 * settings.max_offset_m
+            and vectors.length(self.offset.value) < 0.5 * settings.max_offset_m
         ):
             point.catch(height, loose, dt, settings.max_speed_m_s)
 
@@ -227,7 +231,7 @@ class FootLock:
     def reset(self) -> None:
         """Forget where the feet were."""
         self._feet = (_Foot(self._settings), _Foot(self._settings))
-        self._points: Array | None = None
+        self._points: list[list[Vector]] | None = None
         self._drop_m = self._drop_velocity = 0.0
 
     @property
@@ -239,7 +243,7 @@ class FootLock:
     @property
     def lowest_m(self) -> float:
         """Height of the lowest contact point in the last pose that came in; 0 before the first."""
-        return 0.0 if self._points is None else float(self._points[:, :, 1].min())
+        return min(point[1] for foot in self._points for point in foot) if self._points else 0.0
 
     def apply(self, quaternions: Array, translation: Array, contacts: Array, dt: float) -> FootLockResult:
         """Correct one pose.
@@ -251,58 +255,48 @@ class FootLock:
             dt: since the last pose [s], >= 0.
         """
         legs = place_legs(quaternions, translation)
-        if self._points is None:
-            dt = 0.0
-        released = self._update_feet(legs, contacts, dt)
-        left, right = self._feet
-        turn = np.array((left.turn.value, right.turn.value))
-        offset = np.array((left.offset.value, right.offset.value))
-        toe, heel = legs.points[:, 1], legs.points[:, 0]
-        turn_quaternion = algebra.from_axis_angle(turn) if np.abs(turn).max() > _NOTHING_RAD else _NO_TURN
-        # Everything is carried along with the toe and turned about it.
-        arms = np.stack([heel - toe, legs.ankle - toe], axis=1)
-        if turn_quaternion is not _NO_TURN:
-            arms = arms @ algebra.to_matrix(turn_quaternion).transpose(0, 2, 1)
-        raised = _raise_over_floor(np.minimum(toe[:, 1] + offset[:, 1], toe[:, 1] + offset[:, 1] + arms[:, 0, 1]))
-        offset[:, 1] += raised
-        ankle = toe + offset + arms[:, 1]
-        drop = self._pelvis_drop(legs, ankle, dt)
-        below_floor = bool(raised.max() > FLOOR_TOLERANCE_M)
-        if drop < _NOTHING_M and np.abs(ankle - legs.ankle).max() < _NOTHING_M and turn_quaternion is _NO_TURN:
+        points, ankles_in, hips = legs.points.tolist(), legs.ankle.tolist(), legs.hip.tolist()
+        released = self._update_feet(points, contacts.tolist(), dt)
+        placed = [foot.place(points[side], ankles_in[side]) for side, foot in enumerate(self._feet)]
+        ankles = [ankle for ankle, _, _ in placed]
+        below_floor = max(raised for _, _, raised in placed) > FLOOR_TOLERANCE_M
+        drop = self._pelvis_drop(hips, ankles_in, ankles, dt)
+        if drop < _NOTHING_M and all(
+            math.dist(ankle, ankle_in) < _NOTHING_M and vectors.length(foot.turn.value) < _NOTHING_RAD
+            for ankle, ankle_in, foot in zip(ankles, ankles_in, self._feet, strict=True)
+        ):
             return FootLockResult(None, 0.0, released, below_floor)
-        hip = legs.hip.copy()
-        hip[:, 1] -= drop
-        rotations, reached = reach(quaternions, legs, hip, ankle, turn_quaternion)
+        lowered = [(x, y - drop, z) for x, y, z in hips]
+        turns = [vectors.quaternion(foot.turn.value) for foot in self._feet]
+        rotations, reached = reach(quaternions, legs, lowered, ankles, turns)
         # What the legs could not raise, the whole body does.
-        lowest = (reached - ankle)[:, 1] + (toe + offset)[:, 1] + np.minimum(arms[:, 0, 1], 0.0)
-        lift = max(0.0, -FLOOR_TOLERANCE_M - float(lowest.min()))
+        low = min(height + got[1] - ankle[1] for (ankle, height, _), got in zip(placed, reached, strict=True))
+        lift = max(0.0, -FLOOR_TOLERANCE_M - low)
         return FootLockResult(rotations, lift - drop, released, below_floor or lift > 0.0)
 
-    def _update_feet(self, legs: Legs, contacts: Array, dt: float) -> int:
-        points = legs.points
-        if self._points is None or dt <= 0.0:
-            speeds = [0.0, 0.0, 0.0, 0.0]
-        else:
-            speeds = (lengths((points - self._points).reshape(4, 3)) / dt).tolist()
-        self._points = points
-        left, right = self._feet
-        places, chances = points.tolist(), contacts.tolist()
-        return int(left.update(places[0], speeds[:2], chances[:2], dt)) + int(
-            right.update(places[1], speeds[2:], chances[2:], dt)
-        )
+    def _update_feet(self, points: list[list[Vector]], contacts: list[float], dt: float) -> int:
+        """Advance both feet; return how many were let go because holding on asked too much."""
+        before, self._points = self._points, points
+        if before is None:
+            before, dt = points, 0.0
+        per_s = 1.0 / dt if dt > 0.0 else 0.0
+        released = 0
+        for side, foot in enumerate(self._feet):
+            heel_speed, toe_speed = (math.dist(a, b) * per_s for a, b in zip(points[side], before[side], strict=True))
+            released += foot.update(points[side], (heel_speed, toe_speed), contacts[2 * side : 2 * side + 2], dt)
+        return released
 
-    def _pelvis_drop(self, legs: Legs, ankle: Array, dt: float) -> float:
+    def _pelvis_drop(self, hips: list[Vector], now: list[Vector], ankles: list[Vector], dt: float) -> float:
         """Return how far the pelvis is lowered [m], so that held feet come within reach; a smooth function of time."""
         need = 0.0
-        held = [foot.held for foot in self._feet]
-        if any(held):
-            now_m, to_ankle = lengths(legs.ankle - legs.hip), ankle - legs.hip
-            wanted_m = lengths(to_ankle)
-            # Where a leg is asked for more than it takes without lagging, the hip comes down to make up for it.
-            limit = np.maximum(now_m, np.minimum(wanted_m, 0.985 * LEG_M))
-            across = to_ankle[:, 0] ** 2 + to_ankle[:, 2] ** 2
-            short = np.where(held, -to_ankle[:, 1] - np.sqrt(np.maximum(limit * limit - across, 0.0)), 0.0)
-            need = min(max(0.0, float(short.max())), self._settings.max_drop_m)
+        for side, foot in enumerate(self._feet):
+            if foot.held:
+                # Where a leg is asked for more than it takes without lagging, the hip comes down to make up for it.
+                x, y, z = vectors.subtract(ankles[side], hips[side])
+                soft_m = min(math.hypot(x, y, z), SOFT_REACH * LEG_M[side])
+                limit = max(math.dist(now[side], hips[side]), soft_m)
+                need = max(need, -y - math.sqrt(max(limit * limit - x * x - z * z, 0.0)))
+        need = min(need, self._settings.max_drop_m)
         x, v, rate = self._drop_m - need, self._drop_velocity, self._rate
         if x != 0.0 or v != 0.0:
             decay = math.exp(-rate * dt)
@@ -311,49 +305,8 @@ class FootLock:
         return self._drop_m
 
 
-def _raise_over_floor(lowest: Array) -> Array:
-    """Return how far feet (2,) whose lowest points are at these heights [m] are raised; smooth from the floor on."""
-    under = np.minimum(lowest, 0.0)
-    kept = FLOOR_TOLERANCE_M * (np.exp(under / FLOOR_TOLERANCE_M) - 1.0)
-    return np.minimum(kept - under, _MAX_FOOT_RAISE_M)
-
-
-def _add(a: Vector, b: Vector) -> Vector:
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-def _subtract(a: Vector, b: Vector) -> Vector:
-    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
-
-
-def _cross(a: Vector, b: Vector) -> Vector:
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
-
-
-def _length(a: Vector) -> float:
-    return math.sqrt(a[0] * a[0] + a[1] * a[1] + a[2] * a[2])
-
-
-def _rotate(turn: Vector, a: Vector) -> Vector:
-    """Turn a vector by a rotation vector (Rodrigues)."""
-    angle = _length(turn)
-    if angle < 1e-9:
-        return a
-    across = _cross(turn, a)
-    around = _cross(turn, across)
-    first, second = math.sin(angle) / angle, (1.0 - math.cos(angle)) / (angle * angle)
-    return (
-        a[0] + first * across[0] + second * around[0],
-        a[1] + first * across[1] + second * around[1],
-        a[2] + first * across[2] + second * around[2],
-    )
-
-
-def _turn_between(a: Vector, b: Vector) -> Vector:
-    """Return the shortest rotation vector that turns `a` into the direction of `b`."""
-    axis = _cross(a, b)
-    sine = _length(axis)
-    if sine < 1e-12:
-        return _ZERO
-    scale = math.atan2(sine, a[0] * b[0] + a[1] * b[1] + a[2] * b[2]) / sine
-    return axis[0] * scale, axis[1] * scale, axis[2] * scale
+def _raise_over_floor(lowest_m: float) -> float:
+    """Return how far a foot whose lowest point is at this height is raised; smooth from the floor on."""
+    if lowest_m >= 0.0:
+        return 0.0
+    return min(FLOOR_TOLERANCE_M * math.expm1(lowest_m / FLOOR_TOLERANCE_M) - lowest_m, _MAX_FOOT_RAISE_M)

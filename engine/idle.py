@@ -115,8 +115,8 @@ def _plant(pose: Array, translation: Array) -> Array:
         algebra.multiply(quaternions[HIPS], algebra.multiply(quaternions[KNEES], quaternions[ANKLES])),
     )
     legs = place_legs(quaternions, translation)
-    turn = algebra.multiply(_FEET, algebra.conjugate(feet))
-    rotations, _ = reach(quaternions, legs, legs.hip, _ANKLE_M, turn)
+    turns = algebra.multiply(_FEET, algebra.conjugate(feet)).tolist()
+    rotations, _ = reach(quaternions, legs, legs.hip.tolist(), _ANKLE_M.tolist(), turns, exact=True)
     planted = pose.copy()
     planted[MOVED_JOINTS] = algebra.to_axis_angle(rotations)
     return planted

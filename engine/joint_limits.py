@@ -28,8 +28,8 @@ Range = tuple[float, float]
 # the left; z+ leans to the right, lifts the left arm, opens the left leg.
 _RANGES_DEG: dict[str, tuple[str, Range, Range, Range]] = {
     "left_hip": ("y", (-160, 75), (-90, 90), (-70, 120)),
-    "left_knee": ("x", (-5, 165), (-45, 45), (-30, 30)),
-    "left_ankle": ("x", (-60, 90), (-60, 60), (-60, 60)),
+    "left_knee": ("x", (-16, 165), (-45, 45), (-35, 35)),
+    "left_ankle": ("x", (-60, 90), (-70, 70), (-70, 70)),
     "left_foot": ("x", (-90, 70), (-45, 45), (-45, 45)),
     "spine1": ("y", (-50, 80), (-50, 50), (-50, 50)),
     "spine2": ("y", (-45, 60), (-50, 50), (-45, 45)),
@@ -38,11 +38,11 @@ _RANGES_DEG: dict[str, tuple[str, Range, Range, Range]] = {
     "head": ("y", (-65, 65), (-75, 75), (-55, 55)),
     "left_collar": ("x", (-45, 45), (-50, 50), (-45, 60)),
     "left_shoulder": ("x", (-130, 130), (-150, 90), (-125, 125)),
-    "left_elbow": ("y", (-120, 120), (-160, 5), (-60, 60)),
+    "left_elbow": ("y", (-120, 120), (-160, 10), (-75, 75)),
     "left_wrist": ("x", (-90, 90), (-60, 60), (-95, 95)),
     "left_hand": ("x", (-60, 60), (-60, 60), (-100, 100)),
 }
-_TWIST_MARGIN_RAD = np.radians(5.0)
+_TWIST_MARGIN_RAD = np.radians(3.0)
 """Beyond a range the twist is squeezed into this much more, so that a limit is never a wall."""
 _SWING_MARGIN = 0.06
 """The same for the swing, as a share of the ellipse's radius: 5 degrees at a radius of 90."""

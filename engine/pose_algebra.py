@@ -1,7 +1,7 @@
 """The rotation algebra of `engine.skeleton`, for a handful of rotations sixty times a second.
 
-On arrays this small numpy's overhead per call is the whole cost. Quaternion product, rotation matrix and cross
-product are bilinear, so each is one outer product and one matrix product with a constant table: three calls
+On arrays this small numpy's overhead per call is the whole cost. Quaternion product and rotation matrix
+are bilinear, so each is one outer product and one matrix product with a constant table: three calls
 instead of twenty. Quaternions are (x, y, z, w), float64; leading axes are flattened to one.
 """
 
@@ -33,12 +33,7 @@ def _matrix_table() -> Array:
     return table.reshape(16, 9)
 
 
-def _cross_table() -> Array:
-    unit = np.eye(3)
-    return np.cross(unit[:, None], unit[None, :]).reshape(9, 3)
-
-
-_PRODUCT, _MATRIX, _CROSS = _product_table(), _matrix_table(), _cross_table()
+_PRODUCT, _MATRIX = _product_table(), _matrix_table()
 _CONJUGATE: Array = np.array([-1.0, -1.0, -1.0, 1.0])
 
 
@@ -57,11 +52,6 @@ def to_matrix(quaternion: Array) -> Array:
     squares = (quaternion[:, :, None] * quaternion[:, None, :]).reshape(-1, 16)
     matrix: Array = (squares @ _MATRIX).reshape(-1, 3, 3)
     return matrix
-
-
-def cross(first: Array, second: Array) -> Array:
-    """Return the cross products (n, 3) of (n, 3) and (n, 3)."""
-    return (first[:, :, None] * second[:, None, :]).reshape(-1, 9) @ _CROSS
 
 
 def from_axis_angle(axis_angle: Array) -> Array:
@@ -85,20 +75,6 @@ def to_axis_angle(quaternion: Array) -> Array:
     scale = 2.0 * np.arctan2(sine, np.abs(cosine)) / np.maximum(sine, 1e-30)
     scale = np.where(sine < 1e-9, 2.0, scale)
     return vector * np.copysign(scale, cosine)[:, None]
-
-
-def between(start: Array, end: Array) -> Array:
-    """Return the shortest rotations (n, 4) that turn vectors (n, 3) into the directions of (n, 3).
-
-    Of opposite vectors the result is unspecified but finite (a half turn about some axis).
-    """
-    quaternion = np.empty((len(start), 4))
-    quaternion[:, :3] = cross(start, end)
-    # cos(a / 2) : sin(a / 2) = (|a||b| + a.b) : |a x b|; the tiny term decides for opposite vectors.
-    lengths = np.sqrt(np.vecdot(start, start) * np.vecdot(end, end))
-    quaternion[:, 3] = lengths + np.vecdot(start, end) + 1e-12
-    quaternion /= np.sqrt(np.vecdot(quaternion, quaternion))[:, None]
-    return quaternion
 
 
 def turn_towards(current: Array, target: Array, max_angle_rad: float) -> tuple[Array, NDArray[np.intp]]:

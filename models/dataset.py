@@ -182,7 +182,9 @@ class PreparedData:
         clips = tuple(PreparedClip.load(folder / "clips" / f"{name}.npz") for name in content["clips"])
         return PreparedData(folder, content["feature_digest"], clips, Statistics.load(folder / "statistics.npz"))
 
-    def split(self, name: str, *, protocol: str = "A", min_ticks: int = 96, plausible: bool = True) -> list[PreparedClip]:
+    def split(
+        self, name: str, *, protocol: str = "A", min_ticks: int = 96, plausible: bool = True
+    ) -> list[PreparedClip]:
         """Return the clips of a split.
 
         Args:

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from engine.skeleton import JOINT_NAMES, PARENTS
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.collections import LineCollection  # noqa: E402
 
 _COLOURS = {"left": "#1f5fd6", "right": "#d62f2f", "middle": "#222222"}
 
@@ -97,7 +94,9 @@ def contact_sheet(
     """
     chosen = list(frames) if frames is not None else list(np.linspace(0, len(positions) - 1, count).astype(int))
     rows = -(-len(chosen) // columns)
-    figure, table = plt.subplots(rows, 2 * columns, figsize=(2.2 * columns * 1.25, 1.75 * rows), squeeze=False)
+    # A Figure of its own, not pyplot's: no display, no global state.
+    figure = Figure(figsize=(2.75 * columns, 1.75 * rows))
+    table = figure.subplots(rows, 2 * columns, squeeze=False)
     for axes in table.flat:
         axes.set_axis_off()
     for place, frame in enumerate(chosen):
@@ -120,4 +119,3 @@ def contact_sheet(
     figure.tight_layout(pad=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    plt.close(figure)

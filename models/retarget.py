@@ -127,7 +127,7 @@ def calibrate(
     """
     centres = mk.find_subjects(clips)
     weights = [mk.subject_weights(markers, fps, centres) for markers, fps in clips]
-    points, share = np.concatenate([m for m, _ in clips]).astype(np.float64), np.concatenate(weights)
+    points, share = np.concatenate([mk.tidy_head(m) for m, _ in clips]), np.concatenate(weights)
     chosen = []
     for subject in range(len(centres)):
         clean = np.flatnonzero(share[:, subject] > 0.95)
@@ -148,8 +148,7 @@ def fit_markers(
     """Fit one clip of markers (T, 23, 3) [m, Y up]; deterministic."""
     share = mk.subject_weights(markers, fps, calibration.centres)
     contacts = mk.contact_labels(markers, fps)
-    points = np.asarray(markers, dtype=np.float64)
-    problem = _Problem(points, share, calibration, fps=fps, connected=True, contacts=contacts)
+    problem = _Problem(mk.tidy_head(markers), share, calibration, fps=fps, connected=True, contacts=contacts)
     problem.solve(iterations, learn_body=False, progress=progress)
     return problem.result(contacts)
 
@@ -335,9 +334,10 @@ class _Body:
 
     def forward(self, local: torch.Tensor, translation: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return positions (T, 24, 3) and world rotations (T, 24, 3, 3), as `engine.skeleton` does."""
-        world: list[torch.Tensor] = [local[:, 0]]
-        for joint in range(1, 24):
-            world.append(world[int(skeleton.PARENTS[joint])] @ local[:, joint])
+        turns = local.unbind(dim=1)
+        world: list[torch.Tensor] = [turns[0]]
+        for parent, turn in zip(skeleton.PARENTS[1:].tolist(), turns[1:], strict=True):
+            world.append(world[parent] @ turn)
         rotations = torch.stack(world, dim=1)
         bones = torch.einsum("tjik,jk->tji", rotations[:, self.parents], self.rest[1:])
         positions = torch.einsum("aj,tji->tai", self.ancestors[:, 1:], bones) + translation[:, None]

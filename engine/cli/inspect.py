@@ -122,7 +122,7 @@ def _check_input(settings: ShowSettings, source: str | None, report: _Report) ->
                 frames = sum(len(block.samples) for block in audio.blocks())
                 report.good("input", f"{path}: {frames / audio.sample_rate_hz:.1f} s at {audio.sample_rate_hz} Hz")
             return
-        sensor = shows.microphone_sensor(source, settings)
+        sensor = shows.microphone_sensor(source, settings, SessionClock())
         heard: list[AudioBlock] = []
         warned: list[StatusEvent] = []
         enough = threading.Event()

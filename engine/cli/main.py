@@ -63,7 +63,8 @@ def demo(
     from engine.cli.show import DEMO_SONG, LiveShow, file_sensor
 
     settings = CommonOptions(show, osc, vmc, web, seed, style, setting).settings('osc.targets=["127.0.0.1:9000"]')
-    LiveShow(settings, file_sensor(DEMO_SONG, settings, loop=True), browser=browser).run(duration)
+    live = LiveShow(settings, browser=browser)
+    live.run(file_sensor(DEMO_SONG, settings, live.clock, loop=True, on_end=live.end), duration)
 
 
 @app.command()
@@ -93,8 +94,11 @@ def dance(
             raise UserError("--render needs an audio file", "give one: pasdedeux dance SONG --render DIR")
         shows.render_file(settings, path, render, duration)
         return
-    sensor = shows.file_sensor(path, settings, loop) if path else shows.microphone_sensor(source, settings)
-    shows.LiveShow(settings, sensor, record=record).run(duration)
+    live = shows.LiveShow(settings, record=record)
+    if path is not None:
+        live.run(shows.file_sensor(path, settings, live.clock, loop, live.end), duration)
+    else:
+        live.run(shows.microphone_sensor(source, settings, live.clock), duration)
 
 
 @app.command()

@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.cli.options import CommonOptions
 from engine.cli.status import StatusLine
-from engine.clock import SessionClock
+from engine.clock import Clock, SessionClock
 from engine.errors import UserError
 from engine.metrics import Metrics
 from engine.protocols import Bridge, Deliver, Report, Sensor
@@ -46,43 +47,44 @@ def audio_file(source: str | None) -> Path | None:
     return None
 
 
-def file_sensor(path: Path, settings: ShowSettings, loop: bool) -> Sensor:
+def file_sensor(path: Path, settings: ShowSettings, clock: Clock, loop: bool, on_end: Callable[[], None]) -> Sensor:
     """Return a sensor that plays a file in real time. Raises `UserError` if it cannot be read."""
-    from engine.audio.files import AudioFileSensor
+    from engine.audio.player import AudioFileSensor
 
-    return AudioFileSensor(path, loop=loop, output_device=settings.audio.output_device)
+    return AudioFileSensor(path, clock, output_device=settings.audio.output_device, loop=loop, on_end=on_end)
 
 
-def microphone_sensor(source: str | None, settings: ShowSettings) -> Sensor:
+def microphone_sensor(source: str | None, settings: ShowSettings, clock: Clock) -> Sensor:
     """Return a sensor on an input device, by name or index. Raises `UserError` if there is none."""
     from engine.audio.capture import MicrophoneSensor
 
     audio = settings.audio
     device = source if source is not None else audio.device
-    return MicrophoneSensor(device, sample_rate_hz=audio.sample_rate_hz, block_samples=audio.block_samples)
+    return MicrophoneSensor(device, clock, block_frames=audio.block_samples, latency_ms=audio.latency_ms)
 
 
 class LiveShow:
     """A show on this machine's devices, from opening to closing.
 
-    Everything that can fail for a reason the user can mend fails in the constructor or the first lines of `run`,
-    before the first sound is heard.
+    Everything that can fail for a reason the user can mend fails before the first sound is heard.
     """
 
-    def __init__(
-        self, settings: ShowSettings, sensor: Sensor, record: Path | None = None, browser: bool = False
-    ) -> None:
+    def __init__(self, settings: ShowSettings, record: Path | None = None, browser: bool = False) -> None:
         self._settings = settings
-        self._sensor = sensor
         self._browser = browser
         self._record = record
         self._console = Console(stderr=True)
         self._stop = threading.Event()
+        self.clock = SessionClock()
 
-    def run(self, duration_s: float | None) -> None:
+    def end(self) -> None:
+        """Say that the input has ended. Threads: any."""
+        self._stop.set()
+
+    def run(self, sensor: Sensor, duration_s: float | None) -> None:
         """Run until the input ends, `duration_s` is over, or the user stops it."""
         settings, console = self._settings, self._console
-        clock, metrics = SessionClock(), Metrics()
+        clock, metrics = self.clock, Metrics()
         pipeline = build_pipeline(settings, metrics)
         bridges = build_bridges(settings, clock, pipeline)
         status = StatusLine(console)
@@ -98,11 +100,10 @@ class LiveShow:
                 stack.callback(bridge.close)
             recorder = SessionRecorder(self._record, settings) if self._record else None
             scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
-            sensor = _EndingSensor(self._sensor, self._stop)
             runner = LiveRunner(pipeline, scheduler, [sensor], clock, metrics, recorder, status.see)
             stack.callback(runner.stop)
             warm_up(settings, ticks=24)
-            self._announce(bridges)
+            self._announce(sensor, bridges)
             self._catch_signals(stack)
             runner.start()
             # The first second pays for caches and pages; what is reported is the show.
@@ -117,9 +118,9 @@ class LiveShow:
                     status.refresh(clock.now_ns(), lambda: live_values(metrics))
         _print_summary(console, metrics)
 
-    def _announce(self, bridges: list[Bridge]) -> None:
+    def _announce(self, sensor: Sensor, bridges: list[Bridge]) -> None:
         console = self._console
-        console.print(f"[bold]Pas de Deux[/] dances to {self._sensor.name}", highlight=False)
+        console.print(f"[bold]Pas de Deux[/] dances to {sensor.name}", highlight=False)
         for bridge in bridges:
             console.print(f"  {bridge.name}", highlight=False)
         if self._settings.web.ports:
@@ -134,24 +135,6 @@ class LiveShow:
             return
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: self._stop.set()))
-
-
-class _EndingSensor:
-    """Passes a sensor through and notes when it says that its input has ended."""
-
-    def __init__(self, sensor: Sensor, ended: threading.Event) -> None:
-        self.name = sensor.name
-        self._sensor = sensor
-        self._ended = ended
-
-    def start(self, deliver: Deliver, report: Report) -> None:
-        on_end = getattr(self._sensor, "on_end", None)
-        if on_end is not None:
-            on_end(self._ended.set)
-        self._sensor.start(deliver, report)
-
-    def stop(self) -> None:
-        self._sensor.stop()
 
 
 def _has_display() -> bool:
@@ -218,15 +201,13 @@ def _render(settings: ShowSettings, observations: Iterable[Observation], folder:
 class _SessionSensor:
     """Plays a recorded session's observations at the times at which they were observed."""
 
-    def __init__(self, session: Session, name: str) -> None:
+    def __init__(self, session: Session, name: str, clock: Clock, on_end: Callable[[], None]) -> None:
         self.name = name
         self._session = session
+        self._clock = clock
+        self._on_end = on_end
         self._stopping = threading.Event()
-        self._ended: threading.Event | None = None
         self._thread: threading.Thread | None = None
-
-    def on_end(self, callback: object) -> None:
-        self._callback = callback
 
     def start(self, deliver: Deliver, report: Report) -> None:
         self._thread = threading.Thread(target=self._run, args=(deliver, report), name="replay", daemon=True)
@@ -238,19 +219,19 @@ class _SessionSensor:
             self._thread.join(timeout=2.0)
 
     def _run(self, deliver: Deliver, report: Report) -> None:
-        start = time.perf_counter_ns()
+        shift_ns: int | None = None
         try:
             for observation in self._session.observations():
-                wait_ns = observation.time_ns - (time.perf_counter_ns() - start)
+                if shift_ns is None:
+                    shift_ns = self._clock.now_ns() - observation.time_ns
+                observation = replace(observation, time_ns=observation.time_ns + shift_ns)
+                wait_ns = observation.time_ns - self._clock.now_ns()
                 if wait_ns > 0 and self._stopping.wait(wait_ns / NS_PER_S):
                     return
                 deliver(observation)
         except UserError as error:
-            report(StatusEvent(time.perf_counter_ns() - start, "replay", "error", str(error)))
-        finally:
-            callback = getattr(self, "_callback", None)
-            if callable(callback):
-                callback()
+            report(StatusEvent(self._clock.now_ns(), "replay", "error", str(error)))
+        self._on_end()
 
 
 def replay_session(folder: Path, options: CommonOptions, render: Path | None, duration_s: float | None) -> None:
@@ -260,7 +241,9 @@ def replay_session(folder: Path, options: CommonOptions, render: Path | None, du
     flags = options.settings()
     settings = settings.model_copy(update={"osc": flags.osc, "vmc": flags.vmc, "web": flags.web})
     if render is None:
-        LiveShow(settings, _SessionSensor(session, f"the session in {folder}")).run(duration_s)
+        live = LiveShow(settings)
+        sensor = _SessionSensor(session, f"the session in {folder}", live.clock, live.end)
+        live.run(sensor, duration_s)
         return
     report = _render(settings, session.observations(), render, 0.0)
     console = Console(stderr=True)

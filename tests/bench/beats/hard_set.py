@@ -26,9 +26,6 @@ from tests.bench.beats.arrangements import HAT, KICK, RIDE, SNARE, Sources
 from tests.bench.beats.items import RATE_HZ, Item, read_index, write_index, write_item
 from tests.bench.beats.recordings import annotated, ballroom, charted_songs
 
-VERSION = "1"
-"""Changes whenever a piece or its truth does: figures of different versions are not comparable."""
-
 Samples = NDArray[np.float32]
 Room = Callable[[Samples, np.random.Generator], Samples]
 
@@ -52,7 +49,7 @@ def build(data: Path, cache: Path, soundfont: Path) -> list[Item]:
         UserError: the soundfont or a package to render with is missing.
         FileNotFoundError: a part of the data is missing.
     """
-    items = read_index(cache, VERSION)
+    items = read_index(cache)
     if items is not None:
         return items
     cache.mkdir(parents=True, exist_ok=True)
@@ -66,7 +63,7 @@ def build(data: Path, cache: Path, soundfont: Path) -> list[Item]:
         item, samples = perform(piece, font, np.random.default_rng([7, number]))
         write_item(cache, item, samples)
         items.append(item)
-    write_index(cache, VERSION, items)
+    write_index(cache, items)
     return items
 
 

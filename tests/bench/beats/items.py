@@ -11,6 +11,8 @@ import soundfile
 from numpy.typing import NDArray
 
 RATE_HZ = 48_000
+VERSION = "1"
+"""Of the set: changes whenever a piece or its truth does; figures of different versions are not comparable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +53,19 @@ def read_samples(folder: Path, item: Item) -> NDArray[np.float32]:
     return np.asarray(samples)
 
 
-def write_index(folder: Path, version: str, items: list[Item]) -> None:
+def write_index(folder: Path, items: list[Item]) -> None:
     """Write index.json, last: a folder without it is not complete."""
-    rows = {"version": version, "items": [asdict(item) for item in items]}
+    rows = {"version": VERSION, "items": [asdict(item) for item in items]}
     (folder / "index.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def read_index(folder: Path, version: str) -> list[Item] | None:
+def read_index(folder: Path) -> list[Item] | None:
     """Return the items of a complete set of this version, or None."""
     path = folder / "index.json"
     if not path.is_file():
         return None
     rows = json.loads(path.read_text(encoding="utf-8"))
-    if rows["version"] != version:
+    if rows["version"] != VERSION:
         return None
     for row in rows["items"]:
         row["silences_s"] = [(a, b) for a, b in row["silences_s"]]

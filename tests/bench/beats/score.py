@@ -225,7 +225,8 @@ def relock_times(called: Times, beats: Times, changes_s: Sequence[float]) -> lis
     Only beats before the next change count; inf if there are none such.
     """
     times = []
-    for change, limit in zip(changes_s, [*changes_s[1:], np.inf], strict=True):
+    for number, change in enumerate(changes_s):
+        limit = changes_s[number + 1] if number + 1 < len(changes_s) else np.inf
         after = beats[(beats >= change - 1e-3) & (beats < limit - 1e-3)]
         found = np.inf
         for n in range(len(after) - _LOCKED_BEATS + 1):

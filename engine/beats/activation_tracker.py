@@ -1,0 +1,155 @@
+"""From an activation (how likely is a beat now?) to estimates: gate, filter, metre, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.beats.beat_filter import BeatFilter, Belief, FilterSettings
+from engine.beats.metre import MetreFilter
+from engine.beats.spectrum import HOP_SAMPLES, HOPS_PER_S, SAMPLE_RATE_HZ, BandSpectrum
+from engine.types import NS_PER_S, BeatEstimate
+
+_HOP_NS = NS_PER_S // HOPS_PER_S
+_SILENT = 10 ** (-62 / 20)
+"""RMS [full scale] below which there is nothing to hear ..."""
+_SILENT_HOPS = 30
+"""... once it has lasted 0.3 s."""
+_TEMPO_EVERY_HOPS = 10
+_LISTEN_HOPS = 4
+"""A beat's downbeat chance is the highest within so many hops of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """What an activation says about one hop.
+
+    Attributes:
+        beat: chance that a beat falls `delay` before the end of this hop.
+        downbeat: chance that a downbeat does.
+        tempo_log_chances: (C,) evidence on tempo, or None.
+    """
+
+    beat: float
+    downbeat: float = 0.0
+    tempo_log_chances: NDArray[np.float32] | None = None
+
+
+class ActivationFunction(Protocol):
+    """Turns band spectra into activations, causally.
+
+    Attributes:
+        delay_ns: how long after a beat its activation peaks (constant, measured).
+        tempo_classes_bpm: (C,) of `Activation.tempo_log_chances`, or None.
+        hears_bars: whether `downbeat` means anything.
+    """
+
+    delay_ns: int
+    tempo_classes_bpm: NDArray[np.float64] | None
+    hears_bars: bool
+
+    def process(self, bands: NDArray[np.float32]) -> Activation:
+        """Take one hop's bands (88,)."""
+        ...
+
+    def reset(self) -> None:
+        """Forget everything heard."""
+        ...
+
+
+class ActivationTracker:
+    """A `BeatTracker` made of a spectrum, an activation and the beat filter.
+
+    Args:
+        activation: what hears the beats.
+        settings: of the filter.
+    """
+
+    sample_rate_hz = SAMPLE_RATE_HZ
+    hop_samples = HOP_SAMPLES
+
+    def __init__(self, activation: ActivationFunction, settings: FilterSettings | None = None) -> None:
+        self._activation = activation
+        self._spectrum = BandSpectrum()
+        self._filter = BeatFilter(settings)
+        self._metre = MetreFilter()
+        self._tempo_map: NDArray[np.float64] | None = None
+        if activation.tempo_classes_bpm is not None:
+            bpm = 60.0 * HOPS_PER_S / self._filter.periods
+            classes = np.log(activation.tempo_classes_bpm)
+            place = np.interp(np.log(bpm), classes, np.arange(len(classes)))
+            self._tempo_map = place
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything heard."""
+        self._spectrum.reset()
+        self._activation.reset()
+        self._filter.reset()
+        self._metre.reset()
+        self._hop = 0
+        self._quiet_hops = _SILENT_HOPS
+        self._heard = False
+        self._belief: Belief | None = None
+        self._beat_hop = -1.0
+        self._downbeats = np.zeros((64, 2))
+        self._counted_hop = -1.0
+        self._downbeat_hop: float | None = None
+        self._per_bar: int | None = None
+
+    def process(self, hop: NDArray[np.float32], end_ns: int) -> BeatEstimate | None:
+        """Take one hop (480,) that ends at `end_ns`; None in silence and before anything was heard."""
+        bands = self._spectrum.process(hop)
+        return self.process_bands(bands, self._spectrum.level, end_ns)
+
+    def process_bands(self, bands: NDArray[np.float32], level: float, end_ns: int) -> BeatEstimate | None:
+        """Like `process`, from the hop's bands (88,) and RMS level."""
+        heard = self._activation.process(bands)
+        self._hop += 1
+        self._quiet_hops = 0 if level > _SILENT else self._quiet_hops + 1
+        if self._quiet_hops >= _SILENT_HOPS:
+            self._filter.pause()
+            return None
+        self._filter.step(heard.beat)
+        if self._tempo_map is not None and heard.tempo_log_chances is not None and self._hop % _TEMPO_EVERY_HOPS == 0:
+            classes = heard.tempo_log_chances
+            place = np.interp(self._tempo_map, np.arange(len(classes)), classes)
+            self._filter.hear_tempo(place.astype(np.float32), _TEMPO_EVERY_HOPS)
+        self._downbeats[self._hop % 64] = heard.beat, heard.downbeat
+        belief = self._filter.belief()
+        beat_hop = self._hop - belief.phase * belief.period_hops
+        if self._activation.hears_bars:
+            self._count(belief, beat_hop)
+        delay = self._activation.delay_ns
+        downbeat_ns = None
+        if self._downbeat_hop is not None:
+            downbeat_ns = end_ns - delay - round((self._hop - self._downbeat_hop) * _HOP_NS)
+        return BeatEstimate(
+            end_ns - delay - round((self._hop - beat_hop) * _HOP_NS),
+            round(belief.period_hops * _HOP_NS),
+            belief.probability,
+            self._per_bar,
+            downbeat_ns,
+        )
+
+    def _count(self, belief: Belief, beat_hop: float) -> None:
+        """Once a beat lies `_LISTEN_HOPS` back, let the metre filter move."""
+        period = belief.period_hops
+        if self._hop - beat_hop < _LISTEN_HOPS or beat_hop - self._counted_hop < 0.5 * period:
+            return
+        step = (beat_hop - self._counted_hop) / period
+        if self._counted_hop >= 0 and abs(step - 1.0) > 0.25:
+            self._metre.unsettle()
+        self._counted_hop = beat_hop
+        around = self._downbeats[np.arange(round(beat_hop) - _LISTEN_HOPS, round(beat_hop) + _LISTEN_HOPS + 1) % 64]
+        beat, downbeat = around.max(axis=0)
+        self._metre.step(downbeat / max(beat, downbeat, 0.05))
+        per_bar, position, probability = self._metre.belief()
+        if probability > 0.5:
+            self._per_bar = per_bar
+            self._downbeat_hop = beat_hop - position * period
+        elif probability < 0.3:
+            self._per_bar = self._downbeat_hop = None

@@ -1,0 +1,401 @@
+"""Music with exactly known beats for training a beat activation: drawn scores, tempo curves, rooms.
+
+Sources: POP909, the Groove MIDI Dataset, fiddle tunes in abc notation, and a band written by
+rule. Everything is drawn from one NumPy generator, so a corpus can be made again from its seed.
+The rooms are this module's own, not those of `models.rendering.rooms`: the benchmark uses the latter, and a model
+should not meet there the very noise it was trained on.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal
+
+from models.rendering.read_abc import parse_abc
+from models.rendering.scores import (
+    DRUM_CHANNEL,
+    Score,
+    excerpt,
+    humanise,
+    list_groove,
+    loop,
+    make_notes,
+    merge,
+    only,
+    read_groove,
+    read_pop909,
+    swing,
+    transpose,
+    without_drums,
+)
+from models.rendering.synth import SAMPLE_RATE_HZ, SoundFont, render
+from models.rendering.tempo import from_beat_times
+
+_BASS, _CHORDS, _LEAD_CHANNEL = 4, 5, 6
+_LENGTH_BEATS = 112
+"""Every piece is at least this long: 35 s at 190 bpm."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Sound with its beats.
+
+    Attributes:
+        audio: (n,) float32 mono at 48 kHz.
+        beats_s: (B,) times of the beats.
+        bar_positions: (B,) 0 = downbeat; -1 where the metre is unknown.
+        unknown_s: (U, 2) spans whose beats nobody could hear (silence).
+        beats_per_bar: beats in one bar, or 0 when unknown.
+    """
+
+    audio: NDArray[np.float32]
+    beats_s: NDArray[np.float64]
+    bar_positions: NDArray[np.int64]
+    unknown_s: NDArray[np.float64]
+    beats_per_bar: int
+
+
+# ------------------------------------------------------------------------------------------- accompaniment by rule
+
+_COMP = (0, 1, 2, 4, 5, 6, 7, 11, 16, 18, 21, 24, 25, 26, 27, 28, 29, 30, 46, 48, 50, 61, 62, 80, 81, 88, 90)
+_LOW = (32, 33, 34, 35, 36, 38, 39, 43, 58)
+_LEAD = (*_COMP, 9, 10, 12, 13, 22, 40, 41, 42, 56, 57, 60, 64, 65, 66, 68, 71, 73, 75, 52, 53, 82, 85, 105, 109)
+
+
+def _score(rows: list[tuple[float, float, float, float, float]], per_bar: int) -> Score:
+    """Make a score of rows (start, duration, pitch, velocity, channel)."""
+    notes = make_notes((a, a + d, int(c), int(p), int(v)) for a, d, p, v, c in rows)
+    return Score(notes, _LENGTH_BEATS, per_bar)
+
+
+def write_bass_and_chords(rng: np.random.Generator, per_bar: int, tempo_bpm: float) -> Score:
+    """Write bass and chords in a random key, rhythm and density."""
+    triple = rng.random() < 0.15
+    grid = 3 if triple else (4 if tempo_bpm < rng.uniform(85, 130) else 2)
+    cells = per_bar * grid
+    on_beat = np.arange(cells) % grid == 0
+    key, roots = int(rng.integers(12)), (0, 2, 4, 5, 7, 9)
+
+    def rhythm(density: float, anchored: float) -> NDArray[np.bool_]:
+        odds = np.where(on_beat, density * 1.6, density * rng.uniform(0.2, 0.9))
+        if grid == 4:
+            odds[(np.arange(cells) % 4 == 2)] *= 1.6
+        played: NDArray[np.bool_] = rng.random(cells) < odds
+        played[0] = rng.random() < anchored
+        return played
+
+    bass, comp = rhythm(rng.uniform(0.2, 0.7), 0.93), rhythm(rng.uniform(0.15, 0.7), 0.8)
+    chord_style = rng.choice(["pad", "comp", "offbeat", "arpeggio", "boomchuck"], p=[0.2, 0.35, 0.1, 0.2, 0.15])
+    rows: list[tuple[float, float, float, float, float]] = []
+    root = 0
+    change_bars = int(rng.choice([1, 2], p=[0.75, 0.25]))
+    for bar in range(_LENGTH_BEATS // per_bar):
+        if bar % change_bars == 0:
+            root = int(rng.choice(roots))
+        third = 3 if root in (2, 4, 9) else 4
+        chord = np.array([0, third, 7, 12]) + 52 + (key + root + 5) % 12 - 5
+        low = 36 + (key + root) % 12 - (12 if rng.random() < 0.1 else 0)
+        start = bar * per_bar
+        if rng.random() < 0.1:
+            bass, comp = rhythm(rng.uniform(0.2, 0.7), 0.93), rhythm(rng.uniform(0.15, 0.7), 0.8)
+        hits = np.flatnonzero(bass) if chord_style != "boomchuck" else np.array([0])
+        for i, cell in enumerate(hits):
+            until = hits[i + 1] if i + 1 < len(hits) else cells
+            pitch = low + (7 if rng.random() < 0.2 and cell else 0)
+            rows.append((start + cell / grid, 0.9 * (until - cell) / grid, pitch, rng.integers(70, 115), _BASS))
+        if chord_style == "pad":
+            rows += [(start, per_bar * 0.98, p, rng.integers(55, 90), _CHORDS) for p in chord]
+        elif chord_style == "arpeggio":
+            order = rng.permutation(4)
+            rows += [
+                (start + c / grid, 1 / grid, chord[order[c % 4]], 75 + 15 * (c % grid == 0), _CHORDS)
+                for c in range(cells)
+            ]
+        else:
+            if chord_style == "comp":
+                cells_hit = np.flatnonzero(comp) / grid
+            elif chord_style == "offbeat":
+                cells_hit = np.arange(per_bar) + 0.5
+            else:
+                cells_hit = np.arange(1, per_bar)
+            held = rng.uniform(0.2, 0.9) / (1 if grid == 2 else 2)
+            rows += [(start + t, held, p, rng.integers(60, 100), _CHORDS) for t in cells_hit for p in chord]
+    return _score(rows, per_bar)
+
+
+def write_melody(rng: np.random.Generator, per_bar: int, tempo_bpm: float) -> Score:
+    """Write a tune: a random walk over a scale in phrases that repeat."""
+    grid = 4 if tempo_bpm < rng.uniform(70, 110) else 2
+    scale = np.array([0, 2, 4, 5, 7, 9, 11])
+    phrase_bars = int(rng.choice([2, 4]))
+    cells = phrase_bars * per_bar * grid
+    odds = np.where(np.arange(cells) % grid == 0, rng.uniform(0.5, 0.95), rng.uniform(0.15, 0.7))
+    rows: list[tuple[float, float, float, float, float]] = []
+    phrase: list[tuple[float, float, int]] = []
+    for start in range(0, _LENGTH_BEATS, phrase_bars * per_bar):
+        if not phrase or rng.random() < 0.4:
+            hits = np.flatnonzero(rng.random(cells) < odds)
+            degree, phrase = int(rng.integers(7, 14)), []
+            for i, cell in enumerate(hits):
+                until = hits[i + 1] if i + 1 < len(hits) else cells
+                degree = int(np.clip(degree + rng.integers(-2, 3), 4, 18))
+                phrase.append(
+                    (cell / grid, min(2.0, (until - cell) / grid), 60 + 12 * (degree // 7 - 1) + scale[degree % 7])
+                )
+        if rng.random() < 0.85:
+            rows += [(start + t, 0.9 * d, p, rng.integers(70, 115), _LEAD_CHANNEL) for t, d, p in phrase]
+    return _score(rows, per_bar)
+
+
+def write_drums(rng: np.random.Generator, per_bar: int, tempo_bpm: float) -> Score:
+    """Write drums in a random style for any metre."""
+    grid = 3 if rng.random() < 0.12 else (4 if tempo_bpm < rng.uniform(80, 120) else 2)
+    style = rng.choice(["rock", "four", "half", "waltz", "sparse", "percussion"], p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+    if per_bar == 3:
+        style = str(rng.choice(["waltz", "rock", "sparse"], p=[0.6, 0.2, 0.2]))
+    cells = per_bar * grid
+    kick, snare = np.zeros(cells, bool), np.zeros(cells, bool)
+    kick[0] = True
+    if style == "four":
+        kick[::grid] = True
+        snare[grid :: 2 * grid] = rng.random() < 0.7
+    elif style == "half":
+        snare[(per_bar // 2) * grid] = True
+    elif style == "waltz":
+        snare[grid::grid] = rng.random() < 0.7
+    elif style == "rock":
+        snare[grid :: 2 * grid] = True
+        kick |= (rng.random(cells) < 0.2) & ~snare
+    else:
+        kick |= rng.random(cells) < 0.15
+        snare |= rng.random(cells) < 0.12
+    hat_every = int(rng.choice([1, max(1, grid // 2), grid], p=[0.3, 0.4, 0.3]))
+    hat = np.zeros(cells, bool)
+    if rng.random() < 0.85:
+        hat[(grid // 2 if grid % 2 == 0 and rng.random() < 0.15 else 0) :: hat_every] = True
+    hat_pitch = int(rng.choice([42, 42, 46, 51, 70, 54]))
+    kick_pitch, snare_pitch = int(rng.choice([35, 36])), int(rng.choice([37, 38, 39, 40]))
+    if style == "percussion":
+        kick_pitch, snare_pitch = int(rng.choice([61, 64, 66])), int(rng.choice([60, 62, 63, 65, 76]))
+    rows: list[tuple[float, float, float, float, float]] = []
+    for bar in range(_LENGTH_BEATS // per_bar):
+        fill = bar % 8 == 7 and rng.random() < 0.5
+        for cell in range(cells):
+            at = bar * per_bar + cell / grid
+            strong = 12 if cell % grid == 0 else 0
+            if fill and cell >= cells // 2:
+                if rng.random() < 0.75:
+                    rows.append((at, 0.1, rng.choice([38, 41, 45, 48]), rng.integers(80, 120), DRUM_CHANNEL))
+                continue
+            rows += [(at, 0.1, kick_pitch, rng.integers(90, 122), DRUM_CHANNEL)] if kick[cell] else []
+            rows += [(at, 0.1, snare_pitch, rng.integers(85, 122), DRUM_CHANNEL)] if snare[cell] else []
+            rows += [(at, 0.1, hat_pitch, rng.integers(50, 90) + strong, DRUM_CHANNEL)] if hat[cell] else []
+        if bar % 8 == 0 and rng.random() < 0.4:
+            rows.append((bar * per_bar, 0.5, 49, rng.integers(80, 115), DRUM_CHANNEL))
+    return _score(rows, per_bar)
+
+
+# --------------------------------------------------------------------------------------------------- time and sound
+
+
+def tempo_curve(rng: np.random.Generator, kind: str, tempo_bpm: float, beats: int) -> NDArray[np.float64]:
+    """Return the times [s] of beats 0 to `beats` - 1.
+
+    Args:
+        kind: 'steady', 'drift' (slow, a few percent), 'rubato' (fast, up to a fifth), 'ramp' or 'jump'.
+    """
+    beats -= 1
+    ratio = np.ones(beats)
+    index = np.arange(beats)
+    if kind == "drift":
+        ratio += rng.uniform(0.015, 0.06) * np.sin(2 * np.pi * index / rng.uniform(16, 64) + rng.uniform(0, 6.3))
+    elif kind == "rubato":
+        noise = np.cumsum(rng.normal(0, 0.03, beats))
+        noise -= signal.lfilter([0.06], [1, -0.94], noise)
+        ratio += np.clip(noise, -0.2, 0.2)
+    elif kind == "ramp":
+        ratio = np.geomspace(1, rng.uniform(0.75, 1.35), beats)
+    elif kind == "jump":
+        jump = int(rng.integers(beats // 4, 3 * beats // 4))
+        change = rng.uniform(1.08, 1.4)
+        ratio[jump:] = change if rng.random() < 0.5 else 1 / change
+    if kind != "steady":
+        ratio *= 1 + rng.normal(0, 0.004, beats)
+    return np.concatenate([[0.0], np.cumsum(60.0 / (tempo_bpm * ratio))])
+
+
+def degrade(rng: np.random.Generator, audio: NDArray[np.float32], strength: float) -> NDArray[np.float32]:
+    """Return the sound as a room, a microphone, a crowd and a desk might change it; `strength` 0 to 1: how often."""
+    x = audio.astype(np.float32)
+    if rng.random() < 0.6 * strength:  # a room: exponentially decaying noise behind the direct sound
+        t60 = rng.uniform(0.2, 1.6)
+        n = int(t60 * SAMPLE_RATE_HZ * 0.7)
+        tail = rng.standard_normal(n).astype(np.float32) * 10 ** (-3 * np.arange(n) / (t60 * SAMPLE_RATE_HZ))
+        tail = signal.lfilter([1 - 0.6], [1, -0.6], tail)
+        tail[: int(rng.uniform(0.002, 0.02) * SAMPLE_RATE_HZ)] = 0
+        tail *= 10 ** (rng.uniform(-14, 3) / 20) / np.sqrt(np.sum(tail**2) + 1e-12)
+        x = x + signal.fftconvolve(x, tail)[: len(x)].astype(np.float32)
+    if rng.random() < 0.6 * strength:  # a tilt and two bumps
+        freqs = np.geomspace(20, 24_000, 48)
+        tilt = rng.uniform(-4, 4) * np.log2(freqs / 1000) / 2
+        for _ in range(2):
+            tilt += rng.uniform(-9, 9) * np.exp(
+                -0.5 * (np.log2(freqs / rng.uniform(60, 8000)) / rng.uniform(0.4, 1.5)) ** 2
+            )
+        if rng.random() < 0.3:  # a small loudspeaker
+            tilt -= 24 * np.maximum(0, np.log2(rng.uniform(90, 300) / freqs))
+        spectrum = np.fft.rfft(x)
+        gain = np.interp(np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE_HZ), freqs, np.clip(tilt, -48, 18))
+        x = np.fft.irfft(spectrum * 10 ** (gain / 20), len(x)).astype(np.float32)
+    level = np.sqrt(np.mean(x**2)) + 1e-9
+    if rng.random() < 0.3 * strength:  # overdriven or heavily limited
+        x = np.tanh(x / level * rng.uniform(0.3, 1.5)).astype(np.float32) * level
+    if rng.random() < 0.65 * strength:  # noise of a random colour, with the slow swell of a crowd
+        noise = np.fft.rfft(rng.standard_normal(len(x)))
+        noise /= np.maximum(np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE_HZ), 30) ** rng.uniform(0, 1)
+        hiss = np.fft.irfft(noise, len(x))
+        swell = np.interp(np.arange(len(x)), np.linspace(0, len(x), 24), rng.uniform(0.3, 1, 24))
+        hiss *= swell / (np.std(hiss) + 1e-9)
+        x = x + (hiss * level * 10 ** (-rng.uniform(4, 40) / 20)).astype(np.float32)
+    peak = np.abs(x).max() + 1e-9
+    return (x / peak * 10 ** (rng.uniform(-30, -0.5) / 20)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Library:
+    """What clips are made of: pop songs, tunes with their metre, drummers with their tempo."""
+
+    pop: list[tuple[Score, float]]
+    tunes: list[Score]
+    drums: list[tuple[Score, float]]
+
+    @classmethod
+    def open(cls, midi_folder: Path, songs: range, drum_split: str) -> Library:
+        """Read `pop909.zip` (the numbers in `songs`), `groove.zip` (`drum_split`) and `ryansMammoth.zip`."""
+        archive = midi_folder / "pop909.zip"
+        pop = []
+        with zipfile.ZipFile(archive) as files:
+            tables = {n: np.loadtxt(io.BytesIO(files.read(f"pop909/{n:03d}/beat_midi.txt"))) for n in songs}
+        for number, table in tables.items():
+            gaps = np.diff(np.flatnonzero(table[:, 2] > 0.5))
+            if len(table) > 32 and len(gaps) and np.mean(gaps % 4 == 0) > 0.95:
+                pop.append((read_pop909(archive, number), 60.0 / float(np.median(np.diff(table[:, 0])))))
+        tunes = []
+        with zipfile.ZipFile(midi_folder / "ryansMammoth.zip") as files:
+            for name in sorted(n for n in files.namelist() if n.endswith(".abc")):
+                try:
+                    tune = parse_abc(files.read(name).decode(errors="replace"))
+                except ValueError:
+                    continue
+                if tune.beats_per_bar in (2, 3, 4) and tune.length_beats >= 16:
+                    tunes.append(tune)
+        drums = [
+            (read_groove(midi_folder / "groove.zip", row["midi_filename"]), float(row["bpm"]))
+            for row in list_groove(midi_folder / "groove.zip", drum_split)
+            if row["time_signature"] == "4-4" and float(row["duration"]) > 8
+        ]
+        return cls(pop, tunes, drums)
+
+
+def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
+    """Draw a piece and its tempo: a pop song, a tune, a drummer or a written band, with or without company."""
+    source = rng.choice(["pop", "tune", "drummer", "band"], p=[0.36, 0.14, 0.15, 0.35])
+    programs = {_BASS: int(rng.choice(_LOW)), _CHORDS: int(rng.choice(_COMP)), _LEAD_CHANNEL: int(rng.choice(_LEAD))}
+    if source == "pop":
+        song, tempo = library.pop[rng.integers(len(library.pop))]
+        score = excerpt(song, song.first_downbeat + 4 * int(rng.integers(0, 24)), _LENGTH_BEATS)
+        if rng.random() < 0.35:  # the player's liberties removed
+            notes = score.notes.copy()
+            for name in ("start", "end"):
+                notes[name] = np.round(notes[name] * 4) / 4
+            score = replace(score, notes=notes)
+        dropped = [c for c, odds in ((0, 0.2), (1, 0.3), (2, 0.07)) if rng.random() < odds]
+        if len(dropped) < 3:
+            score = only(score, {0, 1, 2} - set(dropped))
+        programs |= {0: int(rng.choice(_LEAD)), 1: int(rng.choice(_LEAD)), 2: int(rng.choice(_COMP))}
+        tempo *= 2 ** rng.uniform(-0.45, 0.45)
+        drums, backing, melody = rng.random() < 0.5, rng.random() < 0.25, False
+    elif source == "tune":
+        tune = library.tunes[rng.integers(len(library.tunes))]
+        bars = tune.length_beats // tune.beats_per_bar * tune.beats_per_bar
+        score = loop(excerpt(tune, 0, bars), _LENGTH_BEATS)
+        programs[0] = int(rng.choice(_LEAD))
+        tempo = float(rng.uniform(75, 165))
+        drums, backing, melody = rng.random() < 0.35, rng.random() < 0.7, False
+    elif source == "drummer":
+        played, tempo = library.drums[rng.integers(len(library.drums))]
+        score = loop(excerpt(played, 0, max(4, played.length_beats // 4 * 4)), _LENGTH_BEATS)
+        tempo *= 2 ** rng.uniform(-0.3, 0.3)
+        drums, backing, melody = False, rng.random() < 0.65, rng.random() < 0.4
+    else:
+        score = _score([], int(rng.choice([2, 3, 4], p=[0.05, 0.25, 0.7])))
+        tempo = float(rng.uniform(58, 190))
+        drums, backing, melody = rng.random() < 0.55, True, rng.random() < 0.6
+    while tempo > 195:
+        tempo /= 2
+    while tempo < 55:
+        tempo *= 2
+    per_bar = score.beats_per_bar
+    if backing:
+        score = merge(score, write_bass_and_chords(rng, per_bar, tempo))
+    if melody:
+        score = merge(score, write_melody(rng, per_bar, tempo))
+    if drums:
+        near = [played for played, bpm in library.drums if 0.8 < bpm / tempo < 1.25]
+        if per_bar == 4 and near and rng.random() < 0.5:
+            played = near[rng.integers(len(near))]
+            score = merge(score, loop(excerpt(played, 0, max(4, played.length_beats // 4 * 4)), _LENGTH_BEATS))
+        else:
+            score = merge(score, write_drums(rng, per_bar, tempo))
+    if rng.random() < 0.3:  # electronic and other kits
+        programs[DRUM_CHANNEL] = int(rng.choice((8, 16, 24, 25, 32, 40)))
+    volumes = {c: int(rng.uniform(55, 110)) for c in range(9)} | {DRUM_CHANNEL: int(rng.uniform(45, 120))}
+    return replace(score, programs=programs, volumes=volumes), tempo
+
+
+def make_clip(rng: np.random.Generator, library: Library, fonts: list[SoundFont], length_s: float) -> Clip:
+    """Draw one clip: a piece, a tempo curve, swing, an intro without drums, a break, a room."""
+    score, tempo = _arrange(rng, library)
+    kind = str(rng.choice(["steady", "drift", "rubato", "ramp", "jump"], p=[0.38, 0.27, 0.1, 0.1, 0.15]))
+    times = tempo_curve(rng, kind, tempo, _LENGTH_BEATS + 1)
+    lead_s = float(rng.uniform(0, 2.5) if rng.random() < 0.5 else rng.uniform(0, 0.3))
+    if rng.random() < 0.15:
+        score = swing(score, rng.uniform(1.2, 2.2))
+    score = humanise(transpose(score, int(rng.integers(-5, 7))), rng, rng.uniform(0, 0.010) * tempo / 60)
+    notes = score.notes
+    if rng.random() < 0.2 and len(without_drums(score).notes):  # drums rest for a while
+        start = int(rng.choice([0, rng.integers(0, 40)]))
+        resting = (notes["channel"] == DRUM_CHANNEL) & (notes["start"] >= start)
+        notes = notes[~(resting & (notes["start"] < start + rng.integers(8, 33)))]
+    curve = from_beat_times(times)
+    silent = np.zeros((0, 2))
+    chance = rng.random()
+    stop = int(np.searchsorted(times, rng.uniform(0.3, 0.7) * length_s))
+    if chance < 0.08:  # the band stops dead and counts in silence
+        rest = int(rng.integers(3, 9))
+        notes = notes[(notes["start"] < stop - 0.1) | (notes["start"] >= stop + rest - 0.1)]
+        cut = (notes["start"] < stop) & (notes["end"] > stop)
+        notes["end"][cut] = stop
+        silent = np.array([[times[stop] + lead_s + 0.5, times[stop + rest] + lead_s]])
+    elif chance < 0.16:  # the band stops and begins again when it likes
+        curve = curve.with_break(stop, float(rng.uniform(1.5, 6.0)))
+        silent = np.array([(start + lead_s + 0.5, end + lead_s) for start, end in curve.silences()])
+    if not len(notes):
+        return make_clip(rng, library, fonts, length_s)
+    take = render(replace(score, notes=notes), curve, fonts[rng.integers(len(fonts))], lead_s, tail_s=0.0)
+    audio = np.zeros(round(length_s * SAMPLE_RATE_HZ), np.float32)
+    heard = take.mono()[: len(audio)]
+    audio[: len(heard)] = heard
+    ended_s = len(heard) / SAMPLE_RATE_HZ
+    first_s = float(curve.time_of(notes["start"]).min()) + lead_s
+    unknown = np.concatenate([[(0.0, first_s), (ended_s, length_s)], silent])
+    inside = take.beats_s < length_s
+    positions = (np.arange(len(take.beats_s)) - score.first_downbeat) % score.beats_per_bar
+    audio = degrade(rng, audio, 0.8)
+    return Clip(audio, take.beats_s[inside], positions[inside], unknown, score.beats_per_bar)

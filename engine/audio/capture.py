@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.audio.devices import AudioDevice, close_stream, find_device, open_stream, portaudio, rescan
+from engine.audio.devices import AudioDevice, close_stream, find_device, open_stream, portaudio, rescan, stream_rate
 from engine.audio.sample_clock import SampleClock
 from engine.clock import Clock
 from engine.errors import UserError
 from engine.protocols import Deliver, Report
 from engine.types import NS_PER_S, AudioBlock, StatusEvent
 
-# Without a callback for so long the device is taken for gone; drivers pause for 0.1 s or so at worst.
+# Without a callback for so long the device is taken for gone; drivers pause for 0.1 s or so at worst, but a sound
+# server may take two seconds to wake up.
 _SILENT_NS = NS_PER_S
+_WAKING_NS = 4 * NS_PER_S
 _RETRY_S = (0.25, 0.5, 1.0, 2.0)
 _RING_S = 4
 _LARGEST_BLOCK = 16_384
@@ -78,7 +80,7 @@ class _Capture:
 
     def __init__(self, device: AudioDevice, clock: Clock, channels: int | None, block_frames: int) -> None:
         sounddevice = portaudio()
-        self.rate_hz = device.default_rate_hz
+        self.rate_hz = stream_rate(device)
         self.delivered = 0
         self.clock = SampleClock(self.rate_hz)
         self.ended = False
@@ -165,6 +167,7 @@ class MicrophoneSensor:
         self._sample_index = 0
         self._rate_hz = 0
         self._end_ns: int | None = None
+        self._away = False
         self._heard_ns = 0
         self._muted_reported = False
         self._loss_reported_ns: int | None = None
@@ -214,11 +217,14 @@ class MicrophoneSensor:
                 last_ns = self._clock.now_ns()
                 continue
             arrival = capture.ring.wait(0.1)
+            patience_ns = _SILENT_NS if capture.delivered else _WAKING_NS
             if arrival is not None:
                 last_ns = arrival.time_ns
                 self._take(capture, arrival)
-            elif capture.ended or self._clock.now_ns() - last_ns > _SILENT_NS:
-                self._say("warning", f"the sound input {self._device_name!r} is gone; looking for it")
+            elif capture.ended or self._clock.now_ns() - last_ns > patience_ns:
+                if not self._away:
+                    self._away = True
+                    self._say("warning", f"the sound input {self._device_name!r} is gone; looking for it")
                 capture.close()
                 self._capture = None
         if self._capture is not None:
@@ -228,6 +234,11 @@ class MicrophoneSensor:
     def _take(self, capture: _Capture, arrival: _Arrival) -> None:
         """Deliver one block."""
         samples = capture.ring.read(arrival)
+        if self._away:
+            self._away = False
+            self.reconnects += 1
+            self._heard_ns = arrival.time_ns
+            self._say("info", f"the sound input {self._device_name!r} is back")
         if arrival.overflowed:
             self.overflows += 1
         lost_before = capture.clock.lost_samples
@@ -264,11 +275,8 @@ class MicrophoneSensor:
                 self._capture = self._open(wanted)
             except Exception:  # whatever the sound system says, the show goes on and it is asked again
                 self._device_name = name
-                continue
-            self.reconnects += 1
-            self._heard_ns = self._clock.now_ns()
-            self._say("info", f"the sound input {self._device_name!r} is back")
-            return
+            else:
+                return
 
     def _count_loss(self, samples: int) -> None:
         self.lost_samples += samples

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,9 +12,14 @@ from types import ModuleType
 from typing import Any
 
 from engine.errors import UserError
+from engine.features import SAMPLE_RATE_HZ
 
-# What device names are asked for; PortAudio has no list, it is asked rate by rate.
+_log = logging.getLogger(__name__)
+
+# PortAudio has no list of the rates that a device accepts; it is asked rate by rate.
 _USUAL_RATES_HZ = (44_100, 48_000, 88_200, 96_000, 192_000)
+
+_CLOSE_S = 2.0
 
 # PortAudio is one library with one state per process, and so is what guards it.
 _lock = threading.Lock()
@@ -119,6 +126,23 @@ def find_device(wanted: str | int | None, *, output: bool = False) -> AudioDevic
     raise UserError(f"no sound {kind} is called {str(wanted)!r}", f"take one of these: {names}")
 
 
+def stream_rate(device: AudioDevice, *, output: bool = False) -> int:
+    """Return the rate [Hz] to open a device at: its own.
+
+    ALSA has no such thing and PortAudio says 44,100 for want of it; there 48 kHz is taken if it is accepted, which
+    is what sound servers run at and what the analysis wants. Elsewhere asking for another rate could switch the
+    device under a running DAW.
+    """
+    if device.host != "ALSA":
+        return device.default_rate_hz
+    sounddevice = portaudio()
+    check = sounddevice.check_output_settings if output else sounddevice.check_input_settings
+    with suppress(sounddevice.PortAudioError, ValueError):
+        check(device=device.index, channels=1, samplerate=SAMPLE_RATE_HZ)
+        return SAMPLE_RATE_HZ
+    return device.default_rate_hz
+
+
 def open_stream(make: Callable[[], Any]) -> Any:
     """Open a PortAudio stream (`make` constructs it) and keep `rescan` away from it. Threads: any."""
     with _lock:
@@ -128,12 +152,26 @@ def open_stream(make: Callable[[], Any]) -> Any:
 
 
 def close_stream(stream: Any) -> None:
-    """Abort and close a stream of `open_stream`; a device that is gone already is no error. Threads: any."""
-    with suppress(Exception):  # PortAudio may fail in any way on a device that is no more
-        stream.abort(ignore_errors=True)
-        stream.close(ignore_errors=True)
-    with _lock:
-        _open_streams.discard(stream)
+    """Abort and close a stream of `open_stream`; a device that is gone already is no error. Threads: any.
+
+    A driver may never return from this when its sound server has died (seen with ALSA's Pulse plug-in, one time in
+    twenty): after 2 s the stream is left to itself. While it hangs PortAudio cannot be initialised anew, so `rescan`
+    does nothing, nor be terminated, so that is not tried when the program ends.
+    """
+
+    def close() -> None:
+        with suppress(Exception):  # PortAudio may fail in any way on a device that is no more
+            stream.abort(ignore_errors=True)
+            stream.close(ignore_errors=True)
+        with _lock:
+            _open_streams.discard(stream)
+
+    closing = threading.Thread(target=close, name="close stream", daemon=True)
+    closing.start()
+    closing.join(_CLOSE_S)
+    if closing.is_alive():
+        _log.warning("the sound driver does not close its stream; it is left open")
+        atexit.unregister(portaudio()._exit_handler)
 
 
 def rescan() -> None:

@@ -1,0 +1,121 @@
+"""MicrophoneSensor on a real stream: PortAudio, ALSA's Pulse plug-in, a PulseAudio null sink."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+
+if TYPE_CHECKING:
+    from conftest import PulseServer
+
+ROOT = Path(__file__).parents[3]
+RATE = 48_000
+
+
+class Child:
+    """The capturing process."""
+
+    def __init__(self, pulse: PulseServer, output: Path, device: str = "pulse") -> None:
+        self.output = output
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.engine.audio.capture_child", device, str(output)],
+            env=pulse.environment,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def expect(self, text: str) -> None:
+        """Wait for a line that contains `text`."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if text in line:
+                return
+        pytest.fail(f"the capturing process ended without saying {text!r}")
+
+    def finish(self) -> dict[str, np.ndarray]:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert self._process.wait(timeout=20) == 0
+        return dict(np.load(self.output))
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def test_no_sample_is_lost_and_the_times_are_right(pulse: PulseServer, tmp_path: Path) -> None:
+    sound = (0.3 * np.random.default_rng(8).standard_normal(3 * RATE)).clip(-0.9, 0.9).astype(np.float32)
+    # The sink drops the first few milliseconds that a player sends while it wakes up.
+    played = np.concatenate([np.zeros(RATE // 4, np.float32), sound])
+    soundfile.write(tmp_path / "noise.wav", np.stack([played, played], axis=1), RATE, subtype="FLOAT")
+    child = Child(pulse, tmp_path / "captured.npz")
+    try:
+        child.expect("ready")
+        subprocess.run(["paplay", str(tmp_path / "noise.wav")], env=pulse.environment, check=True)
+        captured = child.finish()
+    finally:
+        child.kill()
+    samples, rate = captured["samples"], int(captured["rate_hz"])
+    assert rate == RATE
+    assert captured["lost"] == captured["overflows"] == captured["gap"].sum() == captured["after_stop"] == 0
+    assert np.array_equal(captured["index"][1:], np.cumsum(captured["frames"])[:-1])
+
+    first = int(np.argmax(np.abs(samples) > 1e-3))
+    lags = range(max(0, first - 2000), first + 1)
+    start = max(lags, key=lambda lag: float(np.dot(samples[lag : lag + 2000], sound[:2000])))
+    heard = samples[start : start + len(sound)]
+    assert len(heard) == len(sound)
+    np.testing.assert_allclose(heard, sound, atol=2e-3)  # every sample, in its place
+
+    time_ns, delivered_ns = captured["time_ns"], captured["delivered_ns"]
+    assert np.all(np.diff(time_ns) > 0)
+    steps_ms = np.diff(time_ns)[50:] * 1e-6
+    assert np.abs(steps_ms - 256 / RATE * 1e3).max() < 1.0  # callbacks come in bursts, times do not
+    assert np.median(delivered_ns - time_ns) < 30e6
+    assert np.all(delivered_ns >= time_ns)
+
+
+def test_a_vanished_device_is_reported_and_found_again(pulse: PulseServer, tmp_path: Path) -> None:
+    child = Child(pulse, tmp_path / "captured.npz")
+    try:
+        child.expect("ready")
+        pulse.kill()
+        child.expect("is gone")
+        pulse.start()
+        child.expect("is back")
+        time.sleep(0.5)
+        captured = child.finish()
+    finally:
+        child.kill()
+    assert captured["reconnects"] == 1
+    (hole,) = np.flatnonzero(captured["gap"])
+    gap_s = captured["gap"][hole] / RATE
+    away_s = (captured["time_ns"][hole] - captured["time_ns"][hole - 1]) * 1e-9
+    assert gap_s == pytest.approx(away_s, abs=0.01)
+    assert np.all(np.diff(captured["time_ns"]) > 0)
+    assert captured["index"][-1] == captured["frames"][:-1].sum() + captured["gap"].sum()
+
+
+def test_an_unknown_device_is_one_clear_line(pulse: PulseServer) -> None:
+    script = (
+        "from engine.audio.capture import MicrophoneSensor\n"
+        "from engine.clock import SessionClock\n"
+        "from engine.errors import UserError\n"
+        "try:\n"
+        "    MicrophoneSensor('Stage piano', SessionClock()).start(print, print)\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=pulse.environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "no sound input is called 'Stage piano': take one of these: 0: pulse, 1: default\n"

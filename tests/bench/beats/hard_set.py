@@ -140,6 +140,7 @@ def _steady(source: Sources, rng: np.random.Generator) -> list[Piece]:
         beats = _beats(bpm, seconds)
         return Piece(name, category, make(beats), steady(bpm, beats))
 
+    fast = {KICK: "9.8. .... 9... ....", SNARE: ".... 9... .... 9...", RIDE: "7... 7... 7... 7..."}
     jungle = {KICK: "9... .... ..8. ....", SNARE: ".... 9..3 .3.. 9..3", HAT: "6.5. 6.5. 6.5. 6.5."}
     return [
         at("clicks_100", "clicks", 100.0, band.clicks),
@@ -165,7 +166,7 @@ def _steady(source: Sources, rng: np.random.Generator) -> list[Piece]:
         at("drums_soul_105", "drums", 105.0, lambda n: source.drums("132_soul_105", n, 8)),
         at("drums_rock_90", "drums", 90.0, lambda n: source.drums("24_rock_90", n, 4)),
         at("jungle_172", "octave", 172.0, lambda n: merge(source.bass(823, n), band.pattern(n, 4, jungle, rng))),
-        at("prog_190", "octave", 180.0, lambda n: source.drums("110_rock-prog_190", n, 8)),
+        at("fast_rock_184", "octave", 184.0, lambda n: merge(source.bass(859, n), band.pattern(n, 4, fast, rng))),
         at("ballad_848_65", "octave", 65.0, lambda n: _full(source, 848, "drummer7/eval_session/8_rock", n), 33.0),
         at("twelve_eight_60", "octave", 60.0, lambda n: band.slow_twelve(n // 4, rng), 36.0),
     ]
@@ -192,7 +193,7 @@ def _metres(source: Sources, rng: np.random.Generator) -> list[Piece]:
     return [
         trio(132.0, 2.0, "trio_132"),
         trio(176.0, 1.7, "trio_176"),
-        Piece("fusion_96", "swing", source.drums("112_jazz-fusion_96", 48), steady(96.0, 48)),
+        Piece("jazz_funk_116", "drums", source.drums("4_jazz-funk_116", 60, 4), steady(116.0, 60)),
         Piece(
             "shuffle_831_92",
             "swing",
@@ -230,7 +231,7 @@ def _rooms(source: Sources, rng: np.random.Generator) -> list[Piece]:
         Piece(
             "room_crowd_116",
             "room",
-            _full(source, 857, "14_rock_120", 60),
+            _full(source, 857, "drummer5/eval_session/10_soul", 60),
             steady(116.0, 60),
             bad_room(6.0, "crowd", 1.4),
         ),
@@ -264,7 +265,12 @@ def _breaks_and_jumps(source: Sources, rng: np.random.Generator) -> list[Piece]:
     jazz = merge(source.song(849, 72, programs=(66, 48, 0)), source.bass(849, 72))
     new_tempo = from_segments([Segment(36, 100.0, 100.0), Segment(44, 118.0, 118.0)]).with_break(36, 5.0)
     return [
-        Piece("break_grid_112", "break", _full(source, 843, "35_punk", 68), steady(112.0, 68).with_break(32, on_grid)),
+        Piece(
+            "break_grid_112",
+            "break",
+            _full(source, 843, "drummer7/eval_session/9_soul", 68),
+            steady(112.0, 68).with_break(32, on_grid),
+        ),
         Piece(
             "break_phase_100",
             "break",
@@ -273,7 +279,7 @@ def _breaks_and_jumps(source: Sources, rng: np.random.Generator) -> list[Piece]:
             hum,
         ),
         Piece("break_soft_110", "break", jazz, steady(110.0, 72).with_break(32, 6.2), hum),
-        Piece("break_tempo_100_118", "break", _full(source, 817, "16_hiphop_100", 80), new_tempo),
+        Piece("break_tempo_100_118", "break", _full(source, 817, "drummer8/eval_session/2_funk", 80), new_tempo),
         Piece("jump_100_125", "jump", _full(source, 844, "11_rock_120", 76), jump([100.0, 125.0], 38), jumps=(38,)),
         Piece("jump_138_96", "jump", _full(source, 858, "53_rock_135", 80), jump([138.0, 96.0], 40), jumps=(40,)),
         Piece(

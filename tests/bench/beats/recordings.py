@@ -70,7 +70,7 @@ def charted_songs(folder: Path) -> list[Piece]:
         for number, (start, end) in enumerate(excerpts, 1):
             beats = np.arange(offset_s, len(samples) / RATE_HZ, 60.0 / bpm)
             note = f"{name}.ogg from {start:.0f} s; charted at {bpm:.0f} bpm, strokes {1000 * offset_s:.0f} ms after"
-            pieces.append(_cut(f"{name}_{number}", "rock", samples, beats, start, end, note))
+            pieces.append(_cut(f"{name}_{number}", "songs rec", samples, beats, start, end, note))
     return pieces
 
 
@@ -103,7 +103,7 @@ def annotated(folder: Path) -> list[Piece]:
     samples = _read(folder / "simac_01_H_mikri_Rallou.wav")
     beats = np.loadtxt(folder / "simac_01_H_mikri_Rallou.beats", ndmin=2)[:, 0]
     note = "simac_01, human annotation"
-    return [_cut("simac_01", "annotated", samples, beats, 0.0, len(samples) / RATE_HZ, note)]
+    return [_cut("simac_01", "songs rec", samples, beats, 0.0, len(samples) / RATE_HZ, note)]
 
 
 def _read(path: Path) -> NDArray[np.float32]:

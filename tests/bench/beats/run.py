@@ -44,10 +44,15 @@ class Result:
     cpu_us_per_s: float
 
 
+def emissions_file(name: str, cache: Path) -> Path:
+    """Return where a tracker's emissions on this version of the set are kept."""
+    return cache / f"emissions-{VERSION}" / f"{name}.jsonl"
+
+
 def run_peer(name: str, cache: Path, python: str) -> Path:
     """Run one tracker over the whole set; return the file of its emissions."""
-    out = cache / "emissions" / f"{name}.jsonl"
-    out.parent.mkdir(exist_ok=True)
+    out = emissions_file(name, cache)
+    out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_suffix(".part")
     threads = {n: "1" for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     command = [python, "-m", "tests.bench.beats.peers", name, "--cache", str(cache)]
@@ -147,7 +152,7 @@ def main(
     items = build(data, cache, soundfont)
     results = {}
     for name in names:
-        said = cache / "emissions" / f"{name}.jsonl"
+        said = emissions_file(name, cache)
         if again == "all" or name in again.split(",") or not said.is_file():
             try:
                 said = run_peer(name, cache, interpreters.get(name, sys.executable))

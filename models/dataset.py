@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,7 @@ class PreparedClip:
             with np.load(path, allow_pickle=False) as archive:
                 facts = json.loads(str(archive["facts"]))
                 return PreparedClip(**facts, **{key: archive[key] for key in _ARRAYS})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise UserError(f"cannot read the prepared clip {path.name} ({error})", _RUN_AGAIN) from error
 
 

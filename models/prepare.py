@@ -205,7 +205,7 @@ def prepare(
     train = [source for source in usable if source.split == "train"]
     if not train:
         raise UserError(f"no usable training clip in {data}", _reasons(skipped) or "check the index")
-    calibration = _calibration(train, out, console)
+    calibration = _calibration(train, out, iterations * 4 // 3, console)
     tempi: dict[str, list[float]] = {}
     for source in train:
         if source.bpm is not None:
@@ -354,17 +354,17 @@ def _draw(fit: FittedMotion, source: ClipSource, path: Path) -> None:
     )
 
 
-def _calibration(train: list[ClipSource], out: Path, console: Console) -> Calibration:
+def _calibration(train: list[ClipSource], out: Path, iterations: int, console: Console) -> Calibration:
     """Learn the subjects from training clips, or take what an earlier run learnt from the same ones."""
     clips = [(load_motion(source)[0], source.fps) for source in train]
-    key = _digest(_FIT_VERSION, *[part for clip in clips for part in clip])
+    key = _digest(_FIT_VERSION, iterations, *[part for clip in clips for part in clip])
     path = out / "calibration.npz"
     if path.is_file():
         with np.load(path, allow_pickle=False) as archive:
             if str(archive["key"]) == key:
                 return Calibration(archive["centres"], archive["scale"], archive["offsets_m"])
     with console.status("learning where the markers sit"):
-        found = calibrate(clips)
+        found = calibrate(clips, iterations=iterations)
     np.savez(path, key=np.array(key), centres=found.centres, scale=found.scale, offsets_m=found.offsets_m)
     return found
 

@@ -41,7 +41,7 @@ def test_joints_are_where_they_were(fitted: FittedMotion, truth: tuple[np.ndarra
     # The dancer's way is scaled from where they began in marker space: compare relative to the hips, and the way apart.
     error = np.linalg.norm((got - got[:, :1]) - (true - true[:, :1]), axis=-1)
     named = {name: np.median(error[:, J[name]]) for name in sk.JOINT_NAMES}
-    assert np.median(error) < 0.02, named
+    assert np.median(error) < 0.025, named
     assert max(named.values()) < 0.06, named
     way = fitted.translation_m - fitted.translation_m[0]
     np.testing.assert_allclose(way, truth[1] - truth[1][0], atol=0.05)

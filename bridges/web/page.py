@@ -1,0 +1,41 @@
+"""One page that is connected to the web stage: what waits for it, and how much it may ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from aiohttp import web
+
+from bridges.web.guard import TokenBucket
+
+_QUEUED_TEXTS = 64
+# A slider dragged sends 20 a second; two hands on two pages stay far below. What must work whatever else happens has
+# a bucket of its own.
+_CONTROL_RATE, _CONTROL_BURST = 60.0, 60.0
+_URGENT = frozenset({"panic", "blackout"})
+# Beyond this many messages at once a client is no page of ours.
+_FLOOD_RATE, _FLOOD_BURST = 200.0, 400.0
+
+
+class Page:
+    """One connected page: what it was sent and what waits for it. Threads: the loop's."""
+
+    def __init__(self, socket_: web.WebSocketResponse, transport: asyncio.Transport) -> None:
+        self.socket = socket_
+        self.transport = transport
+        self.texts: deque[str] = deque(maxlen=_QUEUED_TEXTS)
+        self.wake = asyncio.Event()
+        self.sent_index: int | None = None
+        self.controls = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)
+        self.urgent = TokenBucket(10.0, 10.0)
+        self.flood = TokenBucket(_FLOOD_RATE, _FLOOD_BURST)
+
+    def tell(self, text: str) -> None:
+        """Queue a text message; the oldest gives way."""
+        self.texts.append(text)
+        self.wake.set()
+
+    def may_control(self, name: str, now_s: float) -> bool:
+        """Return whether one more control of that name is not too many."""
+        return (self.urgent if name in _URGENT else self.controls).take(now_s)

@@ -1,0 +1,200 @@
+// The operator's controls: buttons, keys, and what the engine says has taken effect.
+
+const ENERGY_INTERVAL_MS = 50;
+const NUDGE_BEATS = 0.05;
+// While a hand is on the slider, the engine's echo of where it was a moment ago must not pull it back.
+const HANDS_OFF_MS = 600;
+
+const $ = (id) => document.getElementById(id);
+
+const KEYS = {
+  " ": ["control", "tap"],
+  "[": ["control", "half"],
+  "]": ["control", "double"],
+  d: ["control", "downbeat"],
+  p: ["control", "panic"],
+  ArrowLeft: ["control", "nudge", -NUDGE_BEATS],
+  ArrowRight: ["control", "nudge", NUDGE_BEATS],
+  ArrowUp: ["energy", 5],
+  ArrowDown: ["energy", -5],
+  m: ["flag", "mirror"],
+  o: ["flag", "hold"],
+  b: ["flag", "blackout"],
+  c: ["view", "camera"],
+  t: ["view", "trails"],
+  q: ["view", "quality"],
+  h: ["view", "hud"],
+  f: ["view", "fullscreen"],
+  "?": ["view", "help"],
+};
+// Held down, these repeat; the others are struck once.
+const REPEATING = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"]);
+
+export class Panel {
+  /**
+   * @param send (name, value, atMs) asks the engine for a control; false if it cannot be reached
+   * @param views what the page does by itself, by name: camera, trails, quality, hud, fullscreen, help
+   * @param changed (name, value) called when a setting changes, wherever it was changed
+   */
+  constructor(send, views, changed) {
+    this.send = send;
+    this.views = views;
+    this.changed = changed;
+    this.settings = { energy: 0.5, style: "auto", mirror: 0, hold: 0, blackout: 0 };
+    this.styles = [];
+    this.touchedMs = -Infinity;
+    this.energyTimer = 0;
+    const energy = $("energy");
+    energy.addEventListener("input", () => this.energyMoved());
+    document.addEventListener("click", (event) => this.clicked(event));
+    // Space after a click must tap, not press the clicked button again; focus that came by Tab is left alone.
+    document.addEventListener("pointerup", (event) => event.target.closest("button, input")?.blur());
+    document.addEventListener("keydown", (event) => this.keyDown(event));
+    // A tap counts from the moment the finger is down.
+    $("tap").addEventListener("pointerdown", (event) => this.trigger("tap", null, event.timeStamp));
+    $("open-panel").addEventListener("click", () => {
+      const open = document.body.classList.toggle("panel-open");
+      $("open-panel").setAttribute("aria-expanded", String(open));
+    });
+  }
+
+  /** Take the engine's first word: which styles and scenes there are, and how things stand. */
+  begin(info, settings) {
+    const styles = Array.isArray(info.styles) ? info.styles.map(String) : [];
+    this.styles = ["auto", ...styles.filter((style) => style !== "auto")];
+    $("style-group").hidden = styles.length === 0;
+    $("styles").replaceChildren(...this.styles.map((style) => chip(style, "style", "radio")));
+    const scenes = Array.isArray(info.scenes) ? info.scenes.map(String) : [];
+    $("scene-group").hidden = scenes.length === 0;
+    $("scenes").replaceChildren(...scenes.map((scene) => chip(scene, "scene", null)));
+    for (const [name, value] of Object.entries({ ...this.settings, ...settings })) this.take(name, value);
+  }
+
+  /** Take note of a setting that has taken effect. */
+  take(name, value) {
+    if (name === "style" && typeof value === "number") value = this.styles[value + 1] ?? "auto";
+    if (name === "energy" && performance.now() - this.touchedMs < HANDS_OFF_MS) return;
+    if (value === null || !(name in this.settings)) return this.flash(name);
+    this.settings[name] = value;
+    this.show(name);
+    this.changed(name, value);
+  }
+
+  show(name) {
+    const value = this.settings[name];
+    if (name === "energy") {
+      const percent = Math.round(value * 100);
+      $("energy").value = percent;
+      $("energy").style.setProperty("--fill", `${percent}%`);
+      $("energy-value").textContent = percent;
+    } else if (name === "style") {
+      for (const button of $("styles").children) {
+        const on = button.dataset.style === value;
+        button.setAttribute("aria-checked", String(on));
+        button.tabIndex = on ? 0 : -1;
+      }
+    } else {
+      document.querySelector(`[data-flag="${name}"]`)?.setAttribute("aria-pressed", String(value >= 0.5));
+    }
+  }
+
+  /** Let a button light up for a moment. */
+  flash(name) {
+    const button = document.querySelector(`[data-control="${name}"]`);
+    if (!button) return;
+    button.classList.add("hit");
+    setTimeout(() => button.classList.remove("hit"), 120);
+  }
+
+  trigger(name, value, atMs) {
+    this.send(name, value, atMs);
+    this.flash(name);
+  }
+
+  set(name, value) {
+    this.send(name, value);
+    this.settings[name] = value;
+    this.show(name);
+    this.changed(name, value);
+  }
+
+  energyMoved() {
+    this.touchedMs = performance.now();
+    this.settings.energy = Number($("energy").value) / 100;
+    this.show("energy");
+    if (this.energyTimer) return;
+    const tell = () => this.send("energy", this.settings.energy);
+    tell();
+    this.energyTimer = setTimeout(() => {
+      this.energyTimer = 0;
+      tell();
+    }, ENERGY_INTERVAL_MS);
+  }
+
+  clicked(event) {
+    const button = event.target.closest("button");
+    if (!button) return;
+    const { control, value, flag, view, style, scene } = button.dataset;
+    // The tap button has acted on pointer down; a click without a pointer is a key's.
+    if (control === "tap" && event.detail > 0) return;
+    if (control) this.trigger(control, value === undefined ? null : Number(value), event.timeStamp);
+    else if (flag) this.set(flag, this.settings[flag] >= 0.5 ? 0 : 1);
+    else if (view) this.views[view]();
+    else if (style) this.set("style", style);
+    else if (scene) this.send("scene", scene);
+  }
+
+  keyDown(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+    const focused = document.activeElement;
+    const onWidget = focused && focused.matches("button, input, a") && focused.matches(":focus-visible");
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (onWidget && (key === " " || key === "Enter" || (key.startsWith("Arrow") && this.arrowOn(focused, key, event)))) return;
+    if (/^[1-9]$/.test(key) && this.styles[key - 1] && this.styles.length > 1) {
+      if (!event.repeat) this.set("style", this.styles[key - 1]);
+      return;
+    }
+    const action = KEYS[key];
+    if (!action) return;
+    event.preventDefault();
+    if (event.repeat && !REPEATING.has(key)) return;
+    const [kind, name, value = null] = action;
+    if (kind === "control") this.trigger(name, value, event.timeStamp);
+    else if (kind === "flag") this.set(name, this.settings[name] >= 0.5 ? 0 : 1);
+    else if (kind === "view") this.views[name]();
+    else {
+      $("energy").value = Math.round(this.settings.energy * 100) + name;
+      this.energyMoved();
+    }
+  }
+
+  /** Arrows on a focused slider or style belong to it; true if so. */
+  arrowOn(focused, key, event) {
+    if (focused.matches("input")) return true;
+    const chips = [...$("styles").children];
+    const at = chips.indexOf(focused);
+    if (at < 0) return false;
+    event.preventDefault();
+    const step = key === "ArrowRight" || key === "ArrowDown" ? 1 : -1;
+    const next = chips[(at + step + chips.length) % chips.length];
+    this.set("style", next.dataset.style);
+    next.focus();
+    return true;
+  }
+
+  setView(name, on) {
+    document.querySelector(`[data-view="${name}"]`)?.setAttribute("aria-pressed", String(on));
+  }
+}
+
+function chip(text, kind, role) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.dataset[kind] = text;
+  button.textContent = text;
+  if (role) {
+    button.setAttribute("role", role);
+    button.setAttribute("aria-checked", "false");
+  }
+  return button;
+}

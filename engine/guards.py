@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine import pose_algebra as algebra
+from engine.coast import Coast
 from engine.foot_lock import FootLock, FootLockSettings
 from engine.idle import idle_pose
-from engine.inertia import Inertializer
 from engine.joint_limits import limit_joints
 from engine.legs import MOVED_JOINTS
 from engine.motion_track import Pose
@@ -115,20 +115,18 @@ class PoseGuard:
         self._max_joint_speed = max_joint_speed_rad_s
         self._max_root_speed = max_root_speed_m_s
         self._feet = FootLock(foot_lock)
-        self._inertia = Inertializer()
         self.counts = GuardCounts()
         self.reset()
 
     def reset(self) -> None:
         """Forget the motion so far: the next pose may be anywhere. Counts are kept."""
         self._feet.reset()
-        self._inertia.reset()
         self._time_ns: int | None = None
         # Should the first poses be unusable, the dancer stands.
         start = idle_pose(0.0, 0.0)
-        self._quaternions = algebra.from_axis_angle(start.rotations)
-        self._translation, self._contacts = start.translation_m, start.contacts
-        self._held: Pose | None = None
+        self._shown = Pose(algebra.from_axis_angle(start.rotations), start.translation_m, start.contacts)
+        self._shown_before, self._shown_interval_s = self._shown, 0.0
+        self._coast: Coast | None = None
 
     def apply(self, time_ns: int, rotations: ArrayLike, translation_m: ArrayLike, contacts: ArrayLike) -> GuardedPose:
         """Return the pose to be shown at `time_ns`.
@@ -143,28 +141,27 @@ class PoseGuard:
         dt = 0.0 if self._time_ns is None else min(max((time_ns - self._time_ns) / NS_PER_S, 0.0), _MAX_DT_S)
         self._time_ns = time_ns
         given = np.asarray(rotations, dtype=np.float64)
-        pose, faults = self._usable(given, translation_m, contacts)
-        eased = self._inertia.apply(pose, dt)
-        quaternions, changed = limit_joints(eased.quaternions)
+        pose, faults = self._usable(given, translation_m, contacts, dt)
+        as_given = self._coast is None
+        quaternions, changed = limit_joints(pose.quaternions)
         if changed.size:
             faults |= Fault.JOINT_LIMIT
-        translation, off_stage = self._keep_on_stage(eased.translation_m)
+        translation, off_stage = self._keep_on_stage(pose.translation_m)
         if off_stage:
             faults |= Fault.OFF_STAGE
-        as_given = eased is pose and pose is not self._held
         if not first:
             max_angle = min(self._max_joint_speed * dt, math.pi)
-            quaternions, late = algebra.turn_towards(self._quaternions, quaternions, max_angle)
+            quaternions, late = algebra.turn_towards(self._shown.quaternions, quaternions, max_angle)
             if late.size:
                 faults |= Fault.JOINT_SPEED
                 changed = np.concatenate([changed, late])
-            translation, late_root = _move_towards(self._translation, translation, self._max_root_speed * dt)
+            translation, late_root = _move_towards(self._shown.translation_m, translation, self._max_root_speed * dt)
             if late_root:
                 faults |= Fault.ROOT_SPEED
-        self._quaternions, self._translation = quaternions, translation
-        self._contacts = eased.contacts
+        self._shown_before = self._shown if dt > 0.0 else self._shown_before
+        self._shown, self._shown_interval_s = Pose(quaternions, translation, pose.contacts), dt
 
-        feet = self._feet.apply(quaternions, translation, self._contacts, dt)
+        feet = self._feet.apply(quaternions, translation, pose.contacts, dt)
         if feet.released:
             faults |= Fault.FOOT_RELEASED
         if feet.below_floor:
@@ -173,12 +170,12 @@ class PoseGuard:
         return GuardedPose(
             _as_axis_angle(given, quaternions, changed if as_given else None, feet.rotations),
             _raised(translation, feet.rise_m).astype(np.float32),
-            self._contacts.astype(np.float32),
+            pose.contacts.astype(np.float32),
             faults,
         )
 
-    def _usable(self, rotations: Array, translation_m: ArrayLike, contacts: ArrayLike) -> tuple[Pose, Fault]:
-        """Return the pose given, or if it cannot be used the last one, into which the motion comes to rest."""
+    def _usable(self, rotations: Array, translation_m: ArrayLike, contacts: ArrayLike, dt: float) -> tuple[Pose, Fault]:
+        """Return the pose given; if it cannot be used, the motion carried on; after a loss, a mixture."""
         translation = np.asarray(translation_m, dtype=np.float64)
         probabilities = np.asarray(contacts, dtype=np.float64)
         # Written so that a NaN, which compares as false, is refused.
@@ -189,16 +186,13 @@ class PoseGuard:
         ):
             quaternions = algebra.from_axis_angle(rotations)
             pose = Pose(quaternions, translation, np.minimum(np.maximum(probabilities, 0.0), 1.0))
-            if self._held is not None:
-                self._held = None
-                self._inertia.change(pose)
-            return pose, _NO_FAULT
-        if self._held is None:
-            # Caught in a jump, the dancer lands.
-            landed = _raised(self._translation, -self._feet.lowest_m)
-            self._held = Pose(self._quaternions, landed, self._contacts)
-            self._inertia.change(self._held)
-        return self._held, Fault.UNUSABLE
+            mixed = self._coast.hand_over(pose, dt) if self._coast is not None else None
+            if mixed is None:
+                self._coast = None
+            return mixed or pose, _NO_FAULT
+        if self._coast is None or self._coast.handing_over:
+            self._coast = Coast(self._shown_before, self._shown, self._shown_interval_s, self._feet.lowest_m)
+        return self._coast.carry(dt), Fault.UNUSABLE
 
     def _keep_on_stage(self, translation: Array) -> tuple[Array, bool]:
         """Bring the root back into the stage, smoothly; also tell whether it was beyond the edge."""

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +124,8 @@ class Statistics:
     def energy(self, energy_m_s: NDArray[np.floating], style: str | None = None) -> NDArray[np.float32]:
         """Return movement energy as a quantile 0 to 1: over all training dance, or within a style."""
         table = self.energy_quantiles if style is None else self.style_energy_quantiles[style]
-        return np.interp(energy_m_s, table, np.linspace(0.0, 1.0, len(table))).astype(np.float32)
+        ranks: NDArray[np.float64] = np.interp(energy_m_s, table, np.linspace(0.0, 1.0, len(table)))
+        return ranks.astype(np.float32)
 
     @staticmethod
     def of(clips: list[PreparedClip]) -> Statistics:
@@ -144,7 +146,7 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Write an .npz without pickles."""
-        tables = {f"energy_{style}": table for style, table in self.style_energy_quantiles.items()}
+        tables: dict[str, Any] = {f"energy_{style}": table for style, table in self.style_energy_quantiles.items()}
         np.savez(path, mean=self.feature_mean, std=self.feature_std, energy=self.energy_quantiles, **tables)
 
     @staticmethod

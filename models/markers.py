@@ -84,11 +84,15 @@ def subject_features(markers: NDArray[np.floating], fps: float) -> Array:
 
     These tell the subjects apart and hardly depend on the pose.
     """
-    pairs = ((RIGHT_HIP, RIGHT_KNEE), (LEFT_HIP, LEFT_KNEE), (RIGHT_KNEE, RIGHT_ANKLE), (LEFT_KNEE, LEFT_ANKLE))
-    pairs += ((WAIST, RIGHT_HIP), (WAIST, LEFT_HIP))
+    pairs = (
+        *((RIGHT_HIP, RIGHT_KNEE), (LEFT_HIP, LEFT_KNEE)),
+        *((RIGHT_KNEE, RIGHT_ANKLE), (LEFT_KNEE, LEFT_ANKLE)),
+        *((WAIST, RIGHT_HIP), (WAIST, LEFT_HIP)),
+    )
     lengths = np.stack([np.linalg.norm(markers[:, a] - markers[:, b], axis=-1) for a, b in pairs], axis=1)
     means = lengths.astype(np.float64).reshape(len(markers), 3, 2).mean(axis=-1)
-    return median_filter(means, size=(2 * round(0.8 * fps) + 1, 1), mode="nearest")
+    steady: Array = median_filter(means, size=(2 * round(0.8 * fps) + 1, 1), mode="nearest")
+    return steady
 
 
 def find_subjects(clips: Sequence[tuple[NDArray[np.floating], float]], radius_m: float = 0.035) -> Array:
@@ -132,7 +136,8 @@ def subject_weights(markers: NDArray[np.floating], fps: float, centres: Array) -
     distance -= distance.min(axis=1, keepdims=True)
     weights = np.exp(-distance / (2.0 * 0.01**2))  # 1 cm: a quarter of what lies between two subjects
     weights /= weights.sum(axis=1, keepdims=True)
-    return gaussian_filter1d(weights, 0.15 * fps, axis=0, mode="nearest")
+    smooth: Array = gaussian_filter1d(weights, 0.15 * fps, axis=0, mode="nearest")
+    return smooth
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ def contact_labels(markers: NDArray[np.floating], fps: float, rule: ContactRule 
     size = max(1, round(rule.shortest_s * fps))
     structure = np.ones((size, 1), dtype=bool)
     padded = np.pad(labels, ((size, size), (0, 0)), mode="edge")
-    tidy = binary_opening(binary_closing(padded, structure), structure)[size:-size]
+    tidy: NDArray[np.bool_] = binary_opening(binary_closing(padded, structure), structure)[size:-size]
     return tidy.astype(np.float32)
 
 
@@ -194,4 +199,5 @@ def _running_low(height: Array, fps: float) -> Array:
     half = round(2.0 * fps)
     padded = np.pad(height, ((half, half), (0, 0)), mode="reflect" if len(height) > half else "edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
-    return gaussian_filter1d(np.percentile(windows, 5.0, axis=-1), 1.0 * fps, axis=0, mode="nearest")
+    low: Array = gaussian_filter1d(np.percentile(windows, 5.0, axis=-1), 1.0 * fps, axis=0, mode="nearest")
+    return low

@@ -46,7 +46,7 @@ def foot_speed(points: NDArray[np.floating], fps: float) -> Array:
     smooth = gaussian_filter1d(np.asarray(points, dtype=np.float64), 0.03 * fps, axis=0, mode="nearest")
     speed = np.linalg.norm(np.gradient(smooth, axis=0), axis=-1).mean(axis=1) * fps
     level = np.log(speed + 0.1)
-    signal = level - gaussian_filter1d(level, 1.5 * fps, mode="nearest")
+    signal: Array = level - gaussian_filter1d(level, 1.5 * fps, mode="nearest")
     return signal / max(float(signal.std()), 1e-9)
 
 
@@ -98,7 +98,8 @@ def _coherence(turn: NDArray[np.complex128], offset: Array, beat: Array) -> Arra
     aligned = turn * np.exp(-2j * np.pi * offset)
     eight_beats = 8.0 * len(beat) / max(float(beat[-1] - beat[0]), 1.0)
     # A pure sine of deviation 1 has the component sqrt(1/2).
-    return np.clip(gaussian_filter1d(aligned.real, eight_beats / 2.5, mode="nearest") * np.sqrt(2.0), 0.0, 1.0)
+    running: Array = gaussian_filter1d(aligned.real, eight_beats / 2.5, mode="nearest")
+    return np.minimum(np.maximum(running * np.sqrt(2.0), 0.0), 1.0)
 
 
 def estimate_tempo(signal: Array, fps: float, near_bpm: float, spread: float = 0.08) -> float:

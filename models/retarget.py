@@ -11,8 +11,9 @@ way, small accelerations, soles on the floor while they stand and never below it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from models import markers as mk
 from models.retarget_start import first_guess
 
 Array = NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
 # Joints that no marker informs stay at rest: toes (the toe marker sits on the shoe's ball) and fingers.
 FIXED_JOINTS = (10, 11, 22, 23)
@@ -112,7 +112,8 @@ def scale_markers(markers: NDArray[np.floating], scale: Array) -> Array:
     centre[:, 1] = 0.0
     steps = np.diff(centre, axis=0, prepend=centre[:1]) * scale[:, None]
     way = centre[:1] * scale[0] + np.cumsum(steps, axis=0)
-    return (points - centre[:, None]) * scale[:, None, None] + way[:, None]
+    scaled: Array = (points - centre[:, None]) * scale[:, None, None] + way[:, None]
+    return scaled
 
 
 def calibrate(
@@ -143,13 +144,12 @@ def fit_markers(
     fps: float,
     calibration: Calibration,
     iterations: int = 300,
-    progress: Progress | None = None,
 ) -> FittedMotion:
     """Fit one clip of markers (T, 23, 3) [m, Y up]; deterministic."""
     share = mk.subject_weights(markers, fps, calibration.centres)
     contacts = mk.contact_labels(markers, fps)
     problem = _Problem(mk.tidy_head(markers), share, calibration, fps=fps, connected=True, contacts=contacts)
-    problem.solve(iterations, learn_body=False, progress=progress)
+    problem.solve(iterations, learn_body=False)
     return problem.result(contacts)
 
 
@@ -189,22 +189,20 @@ class _Problem:
         self.rest_weight = torch.tensor(1.0 / sigma**2, dtype=torch.float32)
         self.body = _Body()
 
-    def solve(self, iterations: int, *, learn_body: bool, progress: Progress | None = None) -> None:
+    def solve(self, iterations: int, *, learn_body: bool) -> None:
         """Minimise; the learning rate falls to nothing along a cosine, so the end does not jitter."""
         pose = [self.six_d, self.translation]
-        groups = [{"params": pose[:1], "lr": 0.03}, {"params": pose[1:], "lr": 0.01}]
+        groups: list[dict[str, Any]] = [{"params": pose[:1], "lr": 0.03}, {"params": pose[1:], "lr": 0.01}]
         if learn_body:
             groups.append({"params": [self.offsets, self.log_scale], "lr": 0.003})
         parameters = [p.requires_grad_(True) for g in groups for p in g["params"]]
         adam = torch.optim.Adam(groups, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, iterations, eta_min=0.0)
-        for iteration in range(iterations):
+        for _ in range(iterations):
             adam.zero_grad(set_to_none=True)
-            self._energy(learn_body).backward()
+            torch.autograd.backward(self._energy(learn_body))
             adam.step()
             schedule.step()
-            if progress is not None:
-                progress(iteration + 1, iterations)
         for parameter in parameters:
             parameter.requires_grad_(False)
 

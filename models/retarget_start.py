@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import skeleton
+from engine.skeleton import FloatArray
 from models import markers as mk
 
 Array = NDArray[np.float64]
 _J = {name: index for index, name in enumerate(skeleton.JOINT_NAMES)}
 
 
-def first_guess(points: Array) -> tuple[Array, Array]:
+def first_guess(points: Array) -> tuple[FloatArray, FloatArray]:
     """Return rotations (T, 24, 3) and translation (T, 3) for markers (T, 23, 3) in SMPL metres.
 
     Hips and shoulders give the frames of pelvis and chest; each limb is two bones whose plane the elbow or knee
@@ -67,25 +68,26 @@ def first_guess(points: Array) -> tuple[Array, Array]:
     return rotations, hips - pelvis @ nominal
 
 
-def _unit(vectors: Array) -> Array:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+def _unit(vectors: FloatArray) -> FloatArray:
+    unit: FloatArray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+    return unit
 
 
-def _frame_from_xy(x: Array, y: Array) -> Array:
+def _frame_from_xy(x: FloatArray, y: FloatArray) -> FloatArray:
     """Return (T, 3, 3) whose first column is x and whose second is y as far as it can."""
     x = _unit(x)
     z = _unit(np.cross(x, y))
     return np.stack([x, np.cross(z, x), z], axis=-1)
 
 
-def _frame_from_yx(y: Array, x: Array) -> Array:
+def _frame_from_yx(y: FloatArray, x: FloatArray) -> FloatArray:
     """Return (T, 3, 3) whose second column is y and whose first is x as far as it can."""
     y = _unit(y)
     z = _unit(np.cross(x, y))
     return np.stack([np.cross(y, z), y, z], axis=-1)
 
 
-def _carry(frame: Array, direction: Array, onto: Array) -> Array:
+def _carry(frame: FloatArray, direction: FloatArray, onto: FloatArray) -> FloatArray:
     """Turn frames (T, 3, 3) by the smallest rotation that brings their local `direction` onto (T, 3)."""
     now = frame @ direction
     axis = np.cross(now, onto)

@@ -99,7 +99,8 @@ def _coherence(turn: NDArray[np.complex128], offset: Array, beat: Array) -> Arra
     eight_beats = 8.0 * len(beat) / max(float(beat[-1] - beat[0]), 1.0)
     # A pure sine of deviation 1 has the component sqrt(1/2).
     running: Array = gaussian_filter1d(aligned.real, eight_beats / 2.5, mode="nearest")
-    return np.minimum(np.maximum(running * np.sqrt(2.0), 0.0), 1.0)
+    clear: Array = np.clip(running * np.sqrt(2.0), 0.0, 1.0)
+    return clear
 
 
 def estimate_tempo(signal: Array, fps: float, near_bpm: float, spread: float = 0.08) -> float:

@@ -402,6 +402,8 @@ def test_malformed_messages_are_counted_and_dropped(stage: Stage) -> None:
         assert (await ws.receive()).data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 
     stage.talk(visit)
+    # Closing waits for the handler, which counts after it has hung up.
+    stage.bridge.close()
     assert [event.name for event in stage.controls] == ["panic"]
     assert stage.bridge.counters["malformed"] == len(MALFORMED) + 2
 

@@ -215,6 +215,8 @@ window.__stage = {
   get quality() { return stage?.quality.name ?? null; },
   get delayMs() { return playout.delayMs; },
   get light() { return state.light; },
+  /** Whether the pose shown is the engine's, and holds still. */
+  get settled() { return state.liveness === 1 && playout.still; },
   get settings() { return { ...panel.settings }; },
   get pose() { return { ...shown, quaternions: [...shown.quaternions], translation: [...shown.translation], contacts: [...shown.contacts] }; },
   joints: () => stage?.figure.jointPlaces() ?? null,

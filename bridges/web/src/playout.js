@@ -36,6 +36,13 @@ export class Playout {
     return this.count ? this.ring[(this.count - 1) % CAPACITY] : null;
   }
 
+  /** Whether all poses held are the same. */
+  get still() {
+    const newest = this.newest;
+    const same = (pose) => ["quaternions", "translation"].every((key) => pose[key].every((value, i) => value === newest[key][i]));
+    return this.count >= CAPACITY && this.ring.every(same);
+  }
+
   /** The slot for the next message to be decoded into; kept only if `commit` follows. */
   get slot() {
     return this.ring[this.count % CAPACITY];

@@ -1,0 +1,277 @@
+"""The web stage in a real browser (headless Chromium, software rendering): it draws, it obeys, it survives.
+
+How fast it draws says nothing here: a browser without a GPU on a busy machine draws a few pictures a second.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from bridges.web import WebBridge
+from engine import skeleton
+from engine.clock import SessionClock
+from engine.types import BeatEvent, ClockEvent, ControlEvent, MetricsEvent, NoteEvent, PoseFrame, StatusEvent
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no browser tests")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: no browser tests")
+
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+FPS = 60.0
+BPM = 120.0
+STANDING_M = -skeleton.REST_FLOOR_M
+WAIT_MS = 60_000
+
+Motion = Callable[[float], tuple[np.ndarray, np.ndarray]]
+
+
+def sway(time_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a synthetic dance: rotations (24, 3) and root place (3,)."""
+    swing = np.sin(np.pi * time_s)
+    rotations = np.zeros((24, 3))
+    rotations[[16, 17], 2] = -0.9 + 0.5 * swing, 0.9 + 0.5 * swing
+    rotations[[18, 19], 1] = -0.8, 0.8
+    rotations[3, 1] = 0.2 * swing
+    return rotations, np.array([0.1 * swing, STANDING_M, 0.0])
+
+
+class Feeder:
+    """Plays a motion through a bridge in real time, as the engine's scheduler does."""
+
+    def __init__(self, port: int = 0, **info: object) -> None:
+        self.clock = SessionClock()
+        self.motion: Motion = sway
+        self.controls: list[ControlEvent] = []
+        stage_info = {"styles": ["waltz", "tango"], "style": "auto", "energy": 0.5, **info}
+        self.bridge = WebBridge(port=port, clock=self.clock, stage_info=stage_info)
+        self.bridge.open(self.on_control)
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.feed, daemon=True)
+        self.thread.start()
+
+    def on_control(self, event: ControlEvent) -> None:
+        self.controls.append(event)
+        self.bridge.send(event)
+
+    def feed(self) -> None:
+        index, last_beat = 0, -1
+        while not self.stopping.is_set():
+            time_ns = round(index / FPS * 1e9)
+            self.clock.sleep_until(time_ns)
+            source_ns = time_ns - 40_000_000
+            beat = time_ns * 1e-9 * BPM / 60
+            self.bridge.send(ClockEvent(time_ns, source_ns, beat, beat % 1.0, BPM, 0.8))
+            rotations, translation = self.motion(time_ns * 1e-9)
+            self.bridge.send(PoseFrame(time_ns, source_ns, rotations, translation, np.zeros(4)))
+            if int(beat) != last_beat:
+                last_beat = int(beat)
+                self.bridge.send(BeatEvent(time_ns, source_ns, last_beat, last_beat % 3 + 1, BPM, 0.8))
+                self.bridge.send(NoteEvent(time_ns, source_ns, 0, 60, 100, 500_000_000))
+                values = {"latency_p50_ms": 41.0, "latency_p99_ms": 47.0, "late_frames": 2.0}
+                self.bridge.send(MetricsEvent(time_ns, values))
+            index += 1
+
+    def names(self) -> list[str]:
+        return [event.name for event in self.controls]
+
+    def close(self) -> None:
+        self.stopping.set()
+        self.thread.join(5)
+        self.bridge.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as runner:
+        browser = runner.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def feeder() -> Iterator[Feeder]:
+    feeder = Feeder()
+    yield feeder
+    feeder.close()
+
+
+class Visit:
+    """A page of the stage, and what it complained about."""
+
+    def __init__(self, browser: playwright.Browser, feeder: Feeder, query: str = "") -> None:
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page = browser.new_page(viewport={"width": 960, "height": 600})
+        self.page.set_default_timeout(WAIT_MS)
+        self.page.on("console", self.heard)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(f"{feeder.bridge.url}/?quality=low{query}")
+
+    def heard(self, message: playwright.ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def wait(self, condition: str) -> None:
+        """Wait until an expression about the stage is true."""
+        self.page.wait_for_function(f"() => {{ const stage = window.__stage; return {condition}; }}")
+
+    def ask(self, expression: str) -> object:
+        return self.page.evaluate(f"() => {{ const stage = window.__stage; return {expression}; }}")
+
+
+@pytest.fixture
+def visit(browser: playwright.Browser, feeder: Feeder) -> Iterator[Visit]:
+    visit = Visit(browser, feeder)
+    visit.wait("stage.rendered > 0 && stage.received > 0")
+    yield visit
+    visit.page.close()
+
+
+def test_draws_what_it_receives(visit: Visit, feeder: Feeder) -> None:
+    assert visit.ask("stage.webgl")
+    assert visit.page.evaluate("document.querySelector('canvas').getContext('webgl2') !== null")
+    before = visit.ask("[stage.received, stage.rendered]"), feeder.bridge.counters["poses_sent"]
+    visit.wait(f"stage.received > {before[0][0] + 90} && stage.rendered > {before[0][1] + 3}")  # type: ignore[index]
+    received = visit.ask("stage.received") - before[0][0]  # type: ignore[operator, index]
+    sent = feeder.bridge.counters["poses_sent"] - before[1]
+    assert received >= 0.9 * sent - 5
+    # Something is lit in the middle of the picture, where the dancer stands.
+    brightest = visit.page.evaluate(
+        """() => new Promise((done) => requestAnimationFrame(() => {
+            const canvas = document.createElement('canvas');
+            canvas.width = canvas.height = 32;
+            const stage = document.getElementById('stage');
+            window.__stage.stage.renderer.render(window.__stage.stage.scene, window.__stage.stage.camera.camera);
+            canvas.getContext('2d').drawImage(stage, 0, 0, 32, 32);
+            done(Math.max(...canvas.getContext('2d').getImageData(0, 0, 32, 32).data.filter((_, i) => i % 4 < 3)));
+        }))"""
+    )
+    assert brightest > 60
+    assert visit.page.inner_text("#bpm") == "120"
+    assert visit.page.locator("#beats i").count() == 3
+    assert visit.page.inner_text("#latency") == "41 · 47 ms"
+    assert visit.complaints == []
+    assert all(url.startswith((feeder.bridge.url, "blob:", "data:")) for url in visit.requests)
+
+
+def test_joints_are_where_the_engine_puts_them(visit: Visit, feeder: Feeder) -> None:
+    left_arm_up, knee_bent, turned = np.zeros((3, 24, 3))
+    left_arm_up[16, 2] = 1.4
+    knee_bent[2, 0], knee_bent[5, 0] = -1.3, 1.5
+    turned[0, 1] = np.pi / 2
+    wild = np.random.default_rng(3).normal(0, 0.6, (24, 3))
+    places = {}
+    for number, rotations in enumerate((np.zeros((24, 3)), left_arm_up, knee_bent, turned, wild)):
+        translation = np.array([0.3 * number, STANDING_M, -0.1 * number])
+        feeder.motion = lambda _, r=rotations, t=translation: (r, t)
+        visit.wait(f"Math.abs(stage.pose.translation[0] - {translation[0]}) < 1e-5 && stage.settled")
+        places[number] = np.array(visit.ask("stage.joints()"))
+        expected, _ = skeleton.forward_kinematics(rotations, translation)
+        np.testing.assert_allclose(places[number], expected, atol=2e-3)
+        if number == 0:
+            assert abs(float(visit.ask("stage.lowestPoint()"))) < 0.01  # type: ignore[arg-type]
+    left_hand, right_hand = places[1][22], places[1][23]
+    assert left_hand[1] > right_hand[1] + 0.5
+    # Seen from the audience, the dancer's left hand is on the right.
+    assert visit.ask("stage.stage.camera.camera.position.z") > 3  # type: ignore[operator]
+    assert places[0][22][0] > 0.5
+
+
+def test_keys_and_buttons_become_controls(visit: Visit, feeder: Feeder) -> None:
+    page = visit.page
+    visit.wait("stage.connected && stage.settings.style === 'auto'")
+    for key in ("Space", "b", "m", "p", "[", "]", "d", "ArrowRight"):
+        page.keyboard.press(key)
+    page.get_by_role("radio", name="tango").click()
+    page.locator("#energy").fill("80")
+    page.locator("#tap").click()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="Blackout").click()
+    visit.wait("stage.settings.blackout === 0 && stage.settings.mirror === 1")
+    visit.page.wait_for_function("() => document.querySelector('#energy-value').textContent === '80'")
+    deadline = threading.Event()
+    for _ in range(200):
+        if feeder.names().count("blackout") == 2 and "energy" in feeder.names():
+            break
+        deadline.wait(0.05)
+    names = feeder.names()
+    assert names[:8] == ["tap", "blackout", "mirror", "panic", "half", "double", "downbeat", "nudge"]
+    # The tap button acts once a click, and space after a click still taps.
+    assert names.count("tap") == 3
+    values = {event.name: event.value for event in feeder.controls}
+    assert values["style"] == "tango"
+    assert values["energy"] == pytest.approx(0.8)
+    assert values["nudge"] == pytest.approx(0.05)
+    assert [event.value for event in feeder.controls if event.name == "blackout"] == [1.0, 0.0]
+    assert feeder.bridge.counters.get("malformed", 0) == 0
+
+
+def test_blackout_darkens_and_hud_hides(visit: Visit) -> None:
+    visit.page.keyboard.press("b")
+    visit.wait("stage.light === 0")
+    assert visit.page.inner_text("#badges") == "BLACKOUT"
+    visit.page.keyboard.press("b")
+    visit.wait("stage.light > 0.9")
+    visit.page.keyboard.press("h")
+    visit.page.wait_for_function("() => getComputedStyle(document.querySelector('#panel')).visibility === 'hidden'")
+    visit.page.keyboard.press("h")
+    visit.page.wait_for_function("() => getComputedStyle(document.querySelector('#panel')).visibility === 'visible'")
+
+
+def test_messages_are_shown_as_text(visit: Visit, feeder: Feeder) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    for _ in range(2):
+        feeder.bridge.send(StatusEvent(0, "audio", "error", hostile))
+    toast = visit.page.locator(".toast.error")
+    toast.wait_for()
+    visit.page.wait_for_function("() => document.querySelector('.toast.error').textContent.includes('×2')")
+    assert hostile in toast.inner_text()
+    assert visit.page.locator(".toast img").count() == 0
+
+
+def test_reconnects_by_itself(browser: playwright.Browser) -> None:
+    first = Feeder()
+    port = first.bridge.port
+    visit = Visit(browser, first)
+    visit.wait("stage.rendered > 0 && stage.received > 0")
+    first.close()
+    visit.page.get_by_text("The engine is not running").wait_for()
+    received = visit.ask("stage.received")
+    second = Feeder(port=port)
+    visit.wait(f"stage.received > {received} + 30")
+    visit.page.locator("#notice").wait_for(state="hidden")
+    # On the projector no message stands before the audience.
+    visit.page.keyboard.press("h")
+    second.close()
+    visit.wait("!stage.connected")
+    visit.page.wait_for_timeout(300)
+    assert not visit.page.locator("#notice").is_visible()
+    visit.page.close()
+
+
+def test_without_webgl_the_controls_still_work(browser: playwright.Browser, feeder: Feeder) -> None:
+    blind = browser.browser_type.launch(executable_path=CHROMIUM, args=[*ARGUMENTS[:2], "--disable-3d-apis"])
+    visit = Visit(blind, feeder)
+    visit.page.get_by_text("WebGL 2 is off or missing").wait_for()
+    visit.wait("stage.connected")
+    visit.page.keyboard.press("p")
+    visit.page.keyboard.press("b")
+    visit.page.wait_for_function("() => document.querySelector('#badges').textContent === 'BLACKOUT'")
+    blind.close()
+    assert "panic" in feeder.names()

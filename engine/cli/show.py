@@ -49,9 +49,9 @@ def audio_file(source: str | None) -> Path | None:
 
 def file_sensor(path: Path, settings: ShowSettings, clock: Clock, loop: bool, on_end: Callable[[], None]) -> Sensor:
     """Return a sensor that plays a file in real time. Raises `UserError` if it cannot be read."""
-    from engine.audio.player import AudioFileSensor
+    from engine.audio.files import AudioFileSensor
 
-    return AudioFileSensor(path, clock, output_device=settings.audio.output_device, loop=loop, on_end=on_end)
+    return AudioFileSensor(path, clock, device=settings.audio.output_device, loop=loop, on_end=on_end)
 
 
 def microphone_sensor(source: str | None, settings: ShowSettings, clock: Clock) -> Sensor:

@@ -163,7 +163,24 @@ def test_a_flat_foot_keeps_its_direction_until_the_dancer_really_turns() -> None
         sole = locked.points[:, 1] - locked.points[:, 0]
         turned = np.degrees(np.ptp(np.unwrap(np.arctan2(sole[:, 0], sole[:, 2]))))
         assert (turned < 2.0) == keeps
+        pivots = locked.held[:, 1] & ~locked.held[:, 0]
+        assert pivots.any() != keeps
         assert locked.held[-1, 1]
+
+
+def test_a_landing_foot_glides_to_a_stop() -> None:
+    motion = standing(40)
+    speed = 0.4
+    motion.translation[:, 0] += speed * np.arange(40) / 60.0
+    motion.contacts[:20] = 0.0
+    path = Locked(motion).points[:, 1, 0]
+    steps = np.diff(path)
+    # Full speed before; then a fraction of a step further, in ever smaller steps, and at rest.
+    np.testing.assert_allclose(steps[:20], speed / 60.0, atol=1e-6)
+    assert 0.3 * speed / 60.0 < steps[20] < 0.8 * speed / 60.0
+    assert steps[21] < 0.5 * steps[20]
+    assert path[31] - path[20] < 0.008
+    assert abs(steps[30]) < 1e-4
 
 
 def test_released_feet_return_to_the_motion_smoothly() -> None:

@@ -19,6 +19,9 @@ from engine.types import NS_PER_S
 # As for capture: drivers pause for 0.1 s at worst, sound servers take up to two seconds to wake up.
 _SILENT_NS = NS_PER_S
 _WAKING_NS = 4 * NS_PER_S
+# A file can wait: a tenth of a second survives a busy machine (at 9 ms an overloaded one underran three times a
+# second), and since blocks are delivered when they are heard it costs nothing.
+_LATENCY_S = 0.1
 # What PortAudio says of an output's latency is believed up to here; some hosts state nonsense.
 _LARGEST_LATENCY_S = 0.5
 
@@ -74,7 +77,7 @@ class Speaker:
                 device=found.index,
                 channels=self._channels,
                 dtype="float32",
-                latency="low",
+                latency=_LATENCY_S,
                 callback=self._callback,
                 finished_callback=self._finished,
             )
@@ -136,6 +139,9 @@ class Speaker:
         if self._newest is None:
             return None
         position = frames * self._ratio
+        if self._draining:
+            # Rounding must not put the end of the file after the silence that follows it.
+            position = min(position, float(self._written))
         while len(fillers) > 1 and fillers[1][0] < position:
             fillers.popleft()
         total, time_ns, _ = self._newest

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+PROJECT = Path(__file__).parents[3]
 
 
 class PulseServer:
@@ -53,6 +58,51 @@ class PulseServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+class Child:
+    """A Python process that hears the server: module `name` of this folder, which saves what came in `output`."""
+
+    def __init__(self, pulse: PulseServer, name: str, argument: str, output: Path) -> None:
+        self.output = output
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"tests.engine.audio.{name}", argument, str(output)],
+            env=pulse.environment,
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def expect(self, text: str) -> None:
+        """Wait for a line that contains `text`."""
+        # A process that hangs is ended, so that the test fails instead of hanging too.
+        watchdog = threading.Timer(30, self._process.kill)
+        watchdog.start()
+        assert self._process.stdout is not None
+        lines = []
+        for line in self._process.stdout:
+            lines.append(line)
+            if text in line:
+                watchdog.cancel()
+                return
+        watchdog.cancel()
+        pytest.fail(f"the process ended without saying {text!r}, only {lines}")
+
+    def finish(self) -> dict[str, np.ndarray]:
+        """Close its standard input, wait for its end and return what it saved."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        assert self._process.wait(timeout=20) == 0
+        return dict(np.load(self.output))
+
+    def kill(self) -> None:
+        """End it whatever it does; idempotent."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 @pytest.fixture

@@ -6,50 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
 
-if TYPE_CHECKING:
-    from conftest import PulseServer
+from tests.engine.audio.conftest import PROJECT, Child, PulseServer
 
-ROOT = Path(__file__).parents[3]
 RATE = 48_000
-
-
-class Child:
-    """The capturing process."""
-
-    def __init__(self, pulse: PulseServer, output: Path, device: str = "pulse") -> None:
-        self.output = output
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engine.audio.capture_child", device, str(output)],
-            env=pulse.environment,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def expect(self, text: str) -> None:
-        """Wait for a line that contains `text`."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if text in line:
-                return
-        pytest.fail(f"the capturing process ended without saying {text!r}")
-
-    def finish(self) -> dict[str, np.ndarray]:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        assert self._process.wait(timeout=20) == 0
-        return dict(np.load(self.output))
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 def test_no_sample_is_lost_and_the_times_are_right(pulse: PulseServer, tmp_path: Path) -> None:
@@ -57,7 +21,7 @@ def test_no_sample_is_lost_and_the_times_are_right(pulse: PulseServer, tmp_path:
     # The sink drops the first few milliseconds that a player sends while it wakes up.
     played = np.concatenate([np.zeros(RATE // 4, np.float32), sound])
     soundfile.write(tmp_path / "noise.wav", np.stack([played, played], axis=1), RATE, subtype="FLOAT")
-    child = Child(pulse, tmp_path / "captured.npz")
+    child = Child(pulse, "capture_child", "pulse", tmp_path / "captured.npz")
     try:
         child.expect("ready")
         subprocess.run(["paplay", str(tmp_path / "noise.wav")], env=pulse.environment, check=True)
@@ -85,7 +49,7 @@ def test_no_sample_is_lost_and_the_times_are_right(pulse: PulseServer, tmp_path:
 
 
 def test_a_vanished_device_is_reported_and_found_again(pulse: PulseServer, tmp_path: Path) -> None:
-    child = Child(pulse, tmp_path / "captured.npz")
+    child = Child(pulse, "capture_child", "pulse", tmp_path / "captured.npz")
     try:
         child.expect("ready")
         pulse.kill()
@@ -116,6 +80,6 @@ def test_an_unknown_device_is_one_clear_line(pulse: PulseServer) -> None:
         "    print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=pulse.environment, cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], env=pulse.environment, cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "no sound input is called 'Stage piano': take one of these: 0: pulse, 1: default\n"

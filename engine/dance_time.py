@@ -76,6 +76,10 @@ class DanceTimeline:
         beat = self._factor * (self._timeline.beat_at(time_ns) - self._anchor_beat) + self._offset_beats
         return TICKS_PER_BEAT * beat + self._residual_ticks
 
+    def seconds(self, ticks: float) -> float:
+        """Return how long so many ticks last at the present tempo."""
+        return ticks * 60.0 / (self.tempo_bpm * TICKS_PER_BEAT)
+
     def time_of(self, tick: float) -> int:
         """Return the session time [ns] of a tick."""
         beat = (tick - self._residual_ticks) / TICKS_PER_BEAT

@@ -34,6 +34,8 @@ _STEER_RAD = math.radians(2.0)
 # How strongly the dancer's energy follows the loudness of the music: +-5 dB about the running loudness is +-0.25.
 _ENERGY_PER_LOUDNESS = 0.5
 _ENERGY_SMOOTHING_S = 1.0
+# How far ahead the velocity of a motion is taken when it takes over.
+_GLANCE_TICKS = 0.25
 # A lost model is tried again after this many ticks (two beats), then twice as many, and so on up to the last.
 _RETRY_TICKS, _RETRY_TICKS_MAX = 24, 768
 
@@ -280,7 +282,9 @@ class Dancer:
             pose = self._held
         elif self._held is not None or epoch != self._epoch:
             self._held = None
-            self._inertializer.change(pose)
+            later = tick + _GLANCE_TICKS
+            ahead = self._track.sample(later)[0] if self._track.has(later) else None
+            self._inertializer.change(pose, ahead, self._time.seconds(_GLANCE_TICKS))
         self._epoch = epoch
         pose = self._inertializer.apply(pose, interval_s)
         rotations = np.asarray(quaternion_to_axis_angle(pose.quaternions))

@@ -50,18 +50,29 @@ class Inertializer:
         self._previous, self._shown, self._interval_s = self._shown, pose, interval_s
         return pose
 
-    def change(self, target: Pose) -> None:
-        """Hide a jump: call ahead of `apply` with the first pose of another source."""
+    def change(self, target: Pose, ahead: Pose | None = None, ahead_s: float = 0.0) -> None:
+        """Hide a jump: call ahead of `apply` with the first pose of another source.
+
+        Args:
+            target: that pose.
+            ahead: the same source's pose a little later; None if it stands still.
+            ahead_s: how much later [s].
+        """
         if self._shown is None:
             return
-        shown, previous = self._shown, self._previous
-        self._speed_rad, self._speed_m = np.zeros((24, 3)), np.zeros(3)
-        if previous is not None and self._interval_s > 0.0:
-            # How fast the shown motion was; that the new one moves on by itself is left to the spring's damping.
-            self._speed_rad = _difference(shown.quaternions, previous.quaternions) / self._interval_s
-            self._speed_m = (shown.translation_m - previous.translation_m) / self._interval_s
-        self._offset_rad = _difference(shown.quaternions, target.quaternions)
-        self._offset_m = shown.translation_m - target.translation_m
+        shown, previous, interval_s = self._shown, self._previous, self._interval_s
+        shown_rad, shown_m = np.zeros((24, 3)), np.zeros(3)
+        if previous is not None and interval_s > 0.0:
+            shown_rad = _difference(shown.quaternions, previous.quaternions) / interval_s
+            shown_m = (shown.translation_m - previous.translation_m) / interval_s
+        target_rad, target_m = np.zeros((24, 3)), np.zeros(3)
+        if ahead is not None and ahead_s > 0.0:
+            target_rad = _difference(ahead.quaternions, target.quaternions) / ahead_s
+            target_m = (ahead.translation_m - target.translation_m) / ahead_s
+        # Both motions at the time of the pose that was shown last, one interval before `target`.
+        self._offset_rad = _difference(shown.quaternions, target.quaternions) + target_rad * interval_s
+        self._offset_m = shown.translation_m - target.translation_m + target_m * interval_s
+        self._speed_rad, self._speed_m = shown_rad - target_rad, shown_m - target_m
         self._age_s = 0.0
 
 

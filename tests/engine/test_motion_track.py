@@ -124,3 +124,20 @@ def test_the_inertializer_hides_a_jump_in_position_and_speed() -> None:
     assert steps.max() < 0.06
     assert shown[-1].translation_m == pytest.approx(other.translation_m, abs=1e-3)
     assert np.abs((shown[-1].quaternions * target).sum(axis=-1)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_inertializer_takes_over_a_moving_motion_without_a_kick() -> None:
+    """From rest to a motion at 2 m/s: the speed grows smoothly, it does not start at 2 m/s."""
+    still = Pose(np.tile([0.0, 0.0, 0.0, 1.0], (24, 1)), np.zeros(3), np.ones(4))
+    inertializer = Inertializer()
+    dt = 1.0 / 60.0
+
+    def walking(frame: float) -> Pose:
+        return Pose(still.quaternions, np.array([0.0, 0.0, 2.0 * frame * dt]), still.contacts)
+
+    shown = [inertializer.apply(still, dt) for _ in range(3)]
+    inertializer.change(walking(0), walking(0.5), 0.5 * dt)
+    shown += [inertializer.apply(walking(frame), dt) for frame in range(90)]
+    speed = np.diff([pose.translation_m[2] for pose in shown]) / dt
+    assert np.abs(np.diff(speed)).max() < 0.6, "no kick"
+    assert speed[-1] == pytest.approx(2.0, abs=0.01)

@@ -389,6 +389,9 @@ def _table(data: PreparedData, out: Path) -> Table:
     table = Table(title=f"prepared: {len(data.clips)} clips, features {data.feature_digest}")
     for heading in ("style", "split", "clips", "minutes", "unseen movement", "tempo-locked", "fit median / p95 [mm]"):
         table.add_column(heading, justify="left" if heading in ("style", "split") else "right")
+    fast = [clip.name for clip in data.clips if not clip.plausible]
+    if fast:
+        table.caption = f"faster than people move, not for training: {', '.join(fast)}"
     groups: dict[tuple[str, str], list[PreparedClip]] = {}
     for clip in data.clips:
         groups.setdefault((clip.style, clip.split), []).append(clip)
@@ -400,9 +403,8 @@ def _table(data: PreparedData, out: Path) -> Table:
             with np.load(out / "fits" / f"{clip.name}.npz", allow_pickle=False) as archive:
                 errors.append(archive["residual"].ravel())
         worst = np.percentile(np.concatenate(errors), [50.0, 95.0]) * 1e3
-        note = "" if all(c.plausible for c in clips) else " (faster than people: not for training)"
         table.add_row(
-            style + note,
+            style,
             split,
             str(len(clips)),
             f"{minutes:.1f}",

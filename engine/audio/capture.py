@@ -253,7 +253,7 @@ class MicrophoneSensor:
         elif gap:
             self._count_loss(gap)
         if samples is None:
-            # Its time passes, its sound is lost; the next block's gap is counted from the silence in its place.
+            # Its time has passed but its sound is lost: silence takes its place.
             self._count_loss(arrival.frames)
             samples = np.zeros((arrival.frames, 1), np.float32)
         self._watch_mute(samples, arrival.time_ns)

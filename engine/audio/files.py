@@ -265,13 +265,14 @@ class AudioFileSensor:
             self._say("warning", f"the sound output {speaker.device_name!r} is gone: the file goes on silently")
             speaker.close()
             speaker = self._speaker = None
-            self._origin_ns = self._end_ns - piece.start * NS_PER_S // rate
+            # It goes on from now: what was not heard meanwhile is a gap, not a burst of blocks from the past.
+            self._origin_ns = self._clock.now_ns() - piece.start * NS_PER_S // rate
         stop = piece.start + len(piece.samples)
         return self._origin_ns + stop * NS_PER_S // rate if speaker is None else speaker.audible_ns(stop)
 
     def _hand_over(self, piece: _Piece, due_ns: int, rate: int) -> None:
         time_ns = max(due_ns, self._end_ns + 1)
-        # Silence that an underrun put between two pieces was heard, and counts as lost samples.
+        # Silence between two pieces (an underrun, a lost output) was heard too, and counts as lost samples.
         pause_ns = time_ns - self._end_ns - len(piece.samples) * NS_PER_S // rate
         gap = pause_ns * rate // NS_PER_S if piece.start > 0 and pause_ns > _AUDIBLE_PAUSE_NS else 0
         self._gaps += gap

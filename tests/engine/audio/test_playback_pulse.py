@@ -66,3 +66,6 @@ def test_a_lost_output_does_not_stop_the_file(
     assert np.array_equal(result["played"], song[1])
     assert np.all(np.diff(result["block_ns"]) > 0)
     assert np.diff(result["block_ns"])[-100:] == pytest.approx(1e7, abs=2)
+    late_ns = result["delivered_ns"] - result["block_ns"]
+    assert np.median(late_ns) < 5e6  # no burst of blocks from the past
+    assert np.max(late_ns) < 500e6

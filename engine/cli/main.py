@@ -156,6 +156,19 @@ def bench(
     run_bench(CommonOptions(overrides=setting).settings("web.ports=[]"), seconds, json_path, compare, load)
 
 
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder with pairs/ (and motion_only/).")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the prepared clips go.")],
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes at once.")] = 1,
+    sheets: Annotated[bool, typer.Option("--sheets", help="Draw a contact sheet of every fit.")] = False,
+) -> None:
+    """Turn motion capture and its music into training data; goes on where it was stopped."""
+    from engine.cli.offline import prepare_data
+
+    prepare_data(data, out, workers, sheets)
+
+
 def main() -> None:
     """Run the command line; exit code 2 with one line for whatever is the user's to mend."""
     # One thread each: the engine's threads are its own, and BLAS pools would fight them for the cores.

@@ -296,11 +296,21 @@ class Library:
                 if tune.beats_per_bar in (2, 3, 4) and tune.length_beats >= 16:
                     tunes.append(tune)
         drums = [
-            (read_groove(midi_folder / "groove.zip", row["midi_filename"]), float(row["bpm"]))
+            (_on_the_grid(read_groove(midi_folder / "groove.zip", row["midi_filename"])), float(row["bpm"]))
             for row in list_groove(midi_folder / "groove.zip", drum_split)
             if row["time_signature"] == "4-4" and float(row["duration"]) > 8
         ]
         return cls(pop, tunes, drums)
+
+
+def _on_the_grid(played: Score) -> Score:
+    """Take a drummer's constant lead on the metronome out: the beat is where the strokes are."""
+    notes = played.notes.copy()
+    early = float(np.median(notes["start"] - np.round(notes["start"] * 4) / 4))
+    for name in ("start", "end"):
+        notes[name] -= early
+    notes["start"] = np.maximum(notes["start"], 0.0)
+    return replace(played, notes=notes)
 
 
 def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:

@@ -122,6 +122,8 @@ def prepare(midi: Path, fonts: list[Path], pairs: Path | None, out: Path, shards
         np.random.default_rng(first_seed).shuffle(recorded)  # type: ignore[arg-type]
         _LOG.info("%d recorded clips", len(recorded))
     for shard in range(shards):
+        if (out / f"features_{shard:03d}.npy").exists():
+            continue
         hops = round(_CLIP_S * HOPS_PER_S)
         features = np.zeros((_SHARD_CLIPS, hops, spectrum.count), np.float16)
         truths = np.zeros((_SHARD_CLIPS, hops, 4), np.uint8)

@@ -16,8 +16,15 @@ from engine.types import NS_PER_S, BeatEstimate
 _HOP_NS = NS_PER_S // HOPS_PER_S
 _SILENT = 10 ** (-62 / 20)
 """RMS [full scale] below which there is nothing to hear ..."""
-_SILENT_HOPS = 30
-"""... once it has lasted 0.3 s."""
+_ACCENT = 0.08
+"""An activation below this is no event."""
+_WAIT_HOPS, _REST_HOPS = 50, 130
+"""After 0.5 s without an event the filter waits. If one comes within 1.3 s of the last, the gap was rhythm and is told
+to the filter as it was; if not it was a rest, whose length says nothing of tempo: the beat is taken to have gone on."""
+_REPORT_HOPS = 12
+"""The estimate is renewed up to 0.12 s after an event and stands until the next: where nothing happens, the posterior
+leans towards whatever has not yet been contradicted, which is late and slow."""
+_REPORT_EVERY_HOPS = 2
 _TEMPO_EVERY_HOPS = 10
 _LISTEN_HOPS = 4
 """A beat's downbeat chance is the highest within so many hops of it."""
@@ -91,10 +98,10 @@ class ActivationTracker:
         self._filter.reset()
         self._metre.reset()
         self._hop = 0
-        self._quiet_hops = _SILENT_HOPS
-        self._heard = False
-        self._belief: Belief | None = None
-        self._beat_hop = -1.0
+        self._quiet_hops = _WAIT_HOPS
+        self._waited_hops = 0
+        self._estimate: BeatEstimate | None = None
+        self._missed = np.zeros(_REST_HOPS - _WAIT_HOPS)
         self._downbeats = np.zeros((64, 2))
         self._counted_hop = -1.0
         self._downbeat_hop: float | None = None
@@ -109,16 +116,24 @@ class ActivationTracker:
         """Like `process`, from the hop's bands (88,) and RMS level."""
         heard = self._activation.process(bands)
         self._hop += 1
-        self._quiet_hops = 0 if level > _SILENT else self._quiet_hops + 1
-        if self._quiet_hops >= _SILENT_HOPS:
-            self._filter.pause()
-            return None
+        self._quiet_hops = 0 if level > _SILENT and heard.beat > _ACCENT else self._quiet_hops + 1
+        if self._quiet_hops > _WAIT_HOPS:
+            self._waited_hops += 1
+            if self._waited_hops > len(self._missed):
+                self._estimate = None
+            else:
+                self._missed[self._waited_hops - 1] = heard.beat
+            return self._estimate
+        if self._waited_hops:
+            self._resume()
         self._filter.step(heard.beat)
         if self._tempo_map is not None and heard.tempo_log_chances is not None and self._hop % _TEMPO_EVERY_HOPS == 0:
             classes = heard.tempo_log_chances
             place = np.interp(self._tempo_map, np.arange(len(classes)), classes)
             self._filter.hear_tempo(place.astype(np.float32), _TEMPO_EVERY_HOPS)
         self._downbeats[self._hop % 64] = heard.beat, heard.downbeat
+        if self._quiet_hops > _REPORT_HOPS or (self._hop % _REPORT_EVERY_HOPS and self._estimate is not None):
+            return self._estimate
         belief = self._filter.belief()
         beat_hop = self._hop - belief.phase * belief.period_hops
         if self._activation.hears_bars:
@@ -127,13 +142,23 @@ class ActivationTracker:
         downbeat_ns = None
         if self._downbeat_hop is not None:
             downbeat_ns = end_ns - delay - round((self._hop - self._downbeat_hop) * _HOP_NS)
-        return BeatEstimate(
+        self._estimate = BeatEstimate(
             end_ns - delay - round((self._hop - beat_hop) * _HOP_NS),
             round(belief.period_hops * _HOP_NS),
             belief.probability,
             self._per_bar,
             downbeat_ns,
         )
+        return self._estimate
+
+    def _resume(self) -> None:
+        """Tell the filter what happened while it waited."""
+        hops, self._waited_hops = self._waited_hops, 0
+        if hops <= len(self._missed):
+            for activation in self._missed[:hops]:
+                self._filter.step(float(activation))
+        else:
+            self._filter.rest(hops)
 
     def _count(self, belief: Belief, beat_hop: float) -> None:
         """Once a beat lies `_LISTEN_HOPS` back, let the metre filter move."""

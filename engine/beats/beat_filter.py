@@ -2,9 +2,9 @@
 
 After the bar-pointer model in the state space of Krebs, Böck and Widmer ("An efficient state-space model for joint
 tempo and meter tracking", ISMIR 2015), one beat long and run forward only: each tempo has as many states as its beat
-has hops, and may change only on the beat. Added here: a small chance of starting anew anywhere (a tempo jump costs a few
-beats of evidence, not a minute), a broad prior on tempo, evidence on tempo from elsewhere, and a pause that keeps the
-phase.
+has hops, and may change only on the beat. Added here: a small chance of starting anew anywhere (a tempo jump costs a
+few beats of evidence, not a minute), a broad prior on tempo, evidence on tempo from elsewhere, and rests that keep
+the phase.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from engine.beats.spectrum import HOPS_PER_S
 
-_SHORTEST, _LONGEST = 28, 110
-"""Beat periods in hops: 214 down to 54.5 bpm."""
+_PERIODS = np.concatenate([np.arange(28, 60), np.arange(60, 111, 2)])
+"""Beat periods in hops: 214 down to 54.5 bpm, 1.7 to 3.6 % apart."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ class BeatFilter:
 
     def __init__(self, settings: FilterSettings | None = None) -> None:
         self.settings = s = settings or FilterSettings()
-        self.periods = np.arange(_SHORTEST, _LONGEST + 1)
+        self.periods = _PERIODS
         count = len(self.periods)
+        spacing = np.gradient(np.log(self.periods))
         self._first = np.concatenate([[0], np.cumsum(self.periods)[:-1]])
         self._last = self._first + self.periods - 1
         position = np.concatenate([np.arange(n) for n in self.periods])
@@ -88,13 +89,16 @@ class BeatFilter:
         self._length = length.astype(np.float32)
 
         bpm = 60.0 * HOPS_PER_S / self.periods
-        prior = np.exp(-0.5 * (np.log2(bpm / s.prior_bpm) / s.prior_octaves) ** 2) / self.periods
+        prior = np.exp(-0.5 * (np.log2(bpm / s.prior_bpm) / s.prior_octaves) ** 2) * spacing
         self._tempo_prior = (prior / prior.sum()).astype(np.float32)
         self._prior = (self._tempo_prior / self.periods).astype(np.float32)[self._row]
         ratio = self.periods[None, :] / self.periods[:, None]
-        move = np.exp(-s.tempo_rigidity * np.abs(ratio - 1))
+        move = np.exp(-s.tempo_rigidity * np.abs(ratio - 1)) * spacing
         move /= move.sum(axis=1, keepdims=True)
         self._move = ((1 - s.tempo_jump) * move + s.tempo_jump * self._tempo_prior).astype(np.float32)
+        close = np.abs(ratio - 1) < 0.055
+        self._cluster = [(int(r.argmax()), int(count - 1 - r[::-1].argmax())) for r in close]
+        self._edges = (self.periods[1:] + self.periods[:-1]) / 2
         self._bins = (self._phase * _PHASE_BINS).astype(np.intp)
         self.reset()
 
@@ -103,26 +107,19 @@ class BeatFilter:
         self._p = self._prior.copy()
         self._next = np.empty_like(self._p)
         self._belief: Belief | None = None
-        self._expected = 0.0
-        self._paused_hops = 0
-
-    def pause(self) -> None:
-        """Let one hop of silence pass: nothing is learnt, and nothing forgotten until sound is back."""
-        self._paused_hops += 1
+        self._age_hops = 0
 
     def step(self, activation: float) -> None:
         """Take the chance in [0, 1] that this hop is on a beat."""
         s = self.settings
-        if self._paused_hops:
-            self._resume()
+        self._age_hops += 1
         p, new = self._p, self._next
         new[1:] = p[:-1]
         new[self._first] = p[self._last] @ self._move
         activation = min(max(activation, 0.0), 1.0)
         on = min(max(activation / s.beat_share, s.lowest), s.highest) ** s.weight
         off = max((1.0 - activation) / (1.0 - s.beat_share), s.lowest) ** s.weight
-        scale = (1.0 - s.restart) / float(new.sum())
-        new *= self._bump * np.float32((on - off) * scale) + np.float32(off * scale)
+        new *= self._bump * np.float32(on - off) + np.float32(off)
         # The restart is mixed in after the evidence: a fresh guess has no say in this hop yet.
         total = float(new.sum())
         new *= np.float32((1.0 - s.restart) / total)
@@ -130,27 +127,26 @@ class BeatFilter:
         self._p, self._next = new, p
 
     def hear_tempo(self, log_chances: NDArray[np.float32], hops: int) -> None:
-        """Take evidence on the tempo, (83,) logarithms for `periods`, that stands for so many hops."""
+        """Take evidence on the tempo, (P,) logarithms for `periods`, that stands for so many hops."""
         chances = np.exp((log_chances - log_chances.max()) * (self.settings.tempo_weight * hops / 50.0))
         self._p *= chances.astype(np.float32)[self._row]
         self._p /= self._p.sum()
 
     def belief(self) -> Belief:
-        """Return the present hypothesis; it is changed only for one clearly more probable."""
+        """Return the present hypothesis; it is changed only for one clearly more probable than before."""
         tempo = np.add.reduceat(self._p, self._first)
         best = self._around(int(np.convolve(tempo, _NEIGHBOURS, "same").argmax()), None)
         if self._belief is not None:
-            kept = self._around(int(np.abs(self.periods - self._belief.period_hops).argmin()), self._expected)
+            expected = (self._belief.phase + self._age_hops / self._belief.period_hops) % 1.0
+            kept = self._around(int(np.searchsorted(self._edges, self._belief.period_hops)), expected)
             if kept.probability > _LOYALTY * best.probability:
                 best = kept
-        self._belief = best
-        self._expected = (best.phase + 1.0 / best.period_hops) % 1.0
+        self._belief, self._age_hops = best, 0
         return best
 
     def _around(self, row: int, phase: float | None) -> Belief:
         """Return the posterior mean within 5 % of a period and 0.15 beat of a phase (None: the best)."""
-        near = max(1, round(0.05 * self.periods[row]))
-        low, high = max(0, row - near), min(len(self.periods) - 1, row + near)
+        low, high = self._cluster[row]
         span = slice(self._first[low], self._last[high] + 1)
         p = self._p[span]
         if phase is None:
@@ -166,30 +162,24 @@ class BeatFilter:
         mean_phase = float(np.arctan2(p @ self._sin[span], p @ self._cos[span]) / (2 * np.pi)) % 1.0
         return Belief(mean_phase, float(p @ self._length[span]) / mass, mass)
 
-    def _resume(self) -> None:
-        """Sound is back: the beat may have gone on, may begin anywhere at the old tempo, or be another one."""
-        hops, self._paused_hops = self._paused_hops, 0
+    def rest(self, hops: int) -> None:
+        """Let a silence pass: the beat may have gone on, may begin anywhere at the old tempo, or be another one."""
         held = self._p
         out = np.empty_like(held)
         for row, period in enumerate(self.periods):
             start = self._first[row]
             out[start : start + period] = np.roll(held[start : start + period], hops % period)
-        if self._belief is not None:
-            self._expected = (self._expected + hops / self._belief.period_hops) % 1.0
-        if hops < _SHORT_PAUSE_HOPS:
-            self._p = out
-            return
+        self._age_hops += hops
         tempo = np.add.reduceat(held, self._first)
         anywhere = (tempo / self.periods).astype(np.float32)[self._row]
-        keep = 0.5 * 0.5 ** (hops / _PAUSE_HALF_LIFE_HOPS)
+        keep = 0.5 * 0.5 ** (hops / _REST_HALF_LIFE_HOPS)
         self._p = np.float32(keep) * out + np.float32(0.7 - keep) * anywhere + np.float32(0.3) * self._prior
 
 
 _PHASE_BINS = 48
-_NEIGHBOURS = np.array([0.5, 1.0, 1.0, 1.0, 0.5])
+_NEIGHBOURS = np.array([1.0, 1.0, 1.0])
 _NEAR_COS = np.float32(np.cos(2 * np.pi * 0.15))
 _LOYALTY = 0.7
 """The present hypothesis stays until another is 1 / 0.7 times as probable: beliefs should not flicker."""
-_SHORT_PAUSE_HOPS = 40
-"""A shorter silence (0.4 s) is part of the rhythm."""
-_PAUSE_HALF_LIFE_HOPS = 800
+_REST_HALF_LIFE_HOPS = 800
+"""After 8 s of silence it is half as likely that the beat has gone on."""

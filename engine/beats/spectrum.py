@@ -21,6 +21,8 @@ _FLOOR = 10 ** (-70 / 20)
 """The running loudness [full scale] never falls below -70 dBFS, so that a silent room is not blown up into music."""
 _RELEASE = float(np.exp(-1 / (6.0 * HOPS_PER_S)))
 """The running loudness forgets in 6 s: slower than a bar, faster than a change of song."""
+_ABSURD = 8.0
+"""No sound card says more than this, full scale being 1."""
 
 
 def _triangles(edges_hz: NDArray[np.float64], window: int, bins: int) -> NDArray[np.float32]:
@@ -71,9 +73,9 @@ class BandSpectrum:
         ring[:-HOP_SAMPLES] = ring[HOP_SAMPLES:]
         ring[-HOP_SAMPLES:] = hop
         newest = ring[-HOP_SAMPLES:]
-        if not np.isfinite(newest @ newest):
+        if not abs(float(newest.max())) + abs(float(newest.min())) < _ABSURD:  # also true of what is not a number
             np.nan_to_num(newest, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            np.clip(newest, -4.0, 4.0, out=newest)
+            np.clip(newest, -_ABSURD, _ABSURD, out=newest)
         bands, level = self._bands(ring)
         self.level = float(level)
         self._loudness = max(_FLOOR, 0.5 * self.level, self._followed(self._loudness, self.level))

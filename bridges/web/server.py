@@ -147,7 +147,7 @@ class WebBridge:
         _log.info("web stage on %s", self.url)
 
     def send(self, event: OutputEvent) -> None:
-        """Hand one event to the pages; returns at once (about 10 µs), whether or not there are any."""
+        """Hand one event to the pages; returns at once, whether or not there are any."""
         if isinstance(event, PoseFrame):
             self._pose_count += 1
             self._pose = (event, self._clock_event, self._pose_count)

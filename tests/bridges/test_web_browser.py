@@ -82,7 +82,7 @@ class Feeder:
                 last_beat = int(beat)
                 self.bridge.send(BeatEvent(time_ns, source_ns, last_beat, last_beat % 3 + 1, BPM, 0.8))
                 self.bridge.send(NoteEvent(time_ns, source_ns, 0, 60, 100, 500_000_000))
-                values = {"latency_p50_ms": 41.0, "latency_p99_ms": 47.0, "late_frames": 2.0}
+                values = {"latency_p50_ms": 41.0, "latency_p99_ms": 47.0, "frames_late": 2.0}
                 self.bridge.send(MetricsEvent(time_ns, values))
             index += 1
 

@@ -116,7 +116,11 @@ function move(nowMs, elapsedMs) {
   return talking;
 }
 
-/** The beat's light: sudden on the beat, fading until the next, weaker while the beat is unsure. */
+/**
+ * The beat's light: sudden on the beat, fading until the next, weaker while the beat is unsure. It is kept to small parts
+ * of the picture and a fifth of a lamp's light, as whole pictures that flash can hurt; for who asked for less motion it is
+ * a quarter of that.
+ */
 function beatPulse(talking) {
   if (!talking || !(live.tempoBpm > 0)) return { pulse: 0, phase: 1, position: -1, down: false };
   const position = bar.position(Math.floor(live.beat));
@@ -177,7 +181,7 @@ function writeTexts(nowMs, talking) {
   hud.setHealth("latency", p50 === undefined ? (talking ? `${Math.round(live.latencyS * 1000)} ms` : "–") : `${Math.round(p50)} · ${Math.round(p99 ?? p50)} ms`);
   hud.setHealth("rate", talking ? `${Math.round(state.rate)} fps` : "–");
   hud.setHealth("picture", stage ? `${Math.round(state.fps)} fps +${Math.round(playout.delayMs)} ms` : "–", stage !== null && state.fps < 24);
-  hud.setHealth("late", fresh && m.late_frames !== undefined ? String(m.late_frames) : "–", fresh && m.late_frames > 0);
+  hud.setHealth("late", fresh && m.frames_late !== undefined ? String(m.frames_late) : "–", fresh && m.frames_late > 0);
   if (fresh && m.cpu_percent !== undefined) hud.setHealth("cpu", `${Math.round(m.cpu_percent)} %`);
 }
 
@@ -227,6 +231,7 @@ openStage(document.getElementById("stage"), wishes, paletteOf(panel.settings.sty
   (opened) => {
     stage = opened;
     stage.setPalette(paletteOf(panel.settings.style));
+    stage.renderer.domElement.addEventListener("webglcontextlost", () => hud.toast("warning", "picture", "The graphics driver was reset; the picture comes back by itself"));
     // The dancer stands in the middle of what the panel leaves free.
     const fit = () => stage.fitWindow(hud.covered);
     hud.onHidden = fit;

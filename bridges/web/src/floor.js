@@ -5,18 +5,16 @@ import { CircleGeometry, Color, HalfFloatType, LinearMipmapLinearFilter, Mesh, M
 import { WALL_COLOR, WALL_M } from "./backdrop.js";
 import { Reflector } from "three/addons/objects/Reflector.js";
 
-// It runs on under the wall, which hides its edge.
-const RADIUS_M = WALL_M + 0.3;
-
 const VERTEX = `
 uniform mat4 textureMatrix;
 varying vec4 vMirror;
 varying vec2 vPlace;
 void main() {
   vMirror = textureMatrix * vec4(position, 1.0);
-  vec4 place = modelMatrix * vec4(position, 1.0);
-  vPlace = place.xz;
-  gl_Position = projectionMatrix * viewMatrix * place;
+  vPlace = (modelMatrix * vec4(position, 1.0)).xz;
+  // As three.js places the lower layer, so that both have the same depth.
+  vec4 inView = modelViewMatrix * vec4(position, 1.0);
+  gl_Position = projectionMatrix * inView;
 }
 `;
 
@@ -61,8 +59,8 @@ void main() {
   // Haze over the far floor, so that it meets the wall without an edge.
   vec2 inHall = vPlace - hall;
   float range = length(inHall) / ${WALL_M.toFixed(1)};
-  float haze = smoothstep(0.2, 1.0, range);
-  sum += wallColor(vec3(inHall.x, 0.0, inHall.y)) * haze * haze * (reflection > 0.0 ? 0.6 : 0.85) * light;
+  float haze = smoothstep(reflection > 0.0 ? 0.2 : 0.05, 1.0, range);
+  sum += wallColor(vec3(inHall.x, 0.0, inHall.y)) * haze * haze * (reflection > 0.0 ? 0.6 : 0.9) * light;
 
   vec2 cell = abs(fract(vPlace - 0.5) - 0.5);
   float grid = max(line(cell.x, 0.004), line(cell.y, 0.004));
@@ -97,7 +95,7 @@ void main() {
 export class Floor {
   constructor() {
     const ground = new Mesh(
-      new CircleGeometry(RADIUS_M, 64),
+      new CircleGeometry(WALL_M, 96),
       new MeshStandardMaterial({ color: 0x1d2029, roughness: 0.6, metalness: 0.1, dithering: true }),
     );
     ground.rotation.x = -Math.PI / 2;
@@ -127,14 +125,17 @@ export class Floor {
       vertexShader: VERTEX,
       fragmentShader: FRAGMENT,
     };
-    this.mirror = new Reflector(new CircleGeometry(RADIUS_M, 64), {
+    this.mirror = new Reflector(new CircleGeometry(WALL_M, 96), {
       color: 0xffffff, textureWidth: 512, textureHeight: 512, multisample: 4, shader, clipBias: 0.001,
     });
     this.mirror.rotation.x = -Math.PI / 2;
-    this.mirror.position.y = 0.002;
     const { material } = this.mirror;
     material.transparent = true;
     material.depthWrite = false;
+    // Both layers lie in one plane; this one is drawn over the other.
+    material.polygonOffset = true;
+    material.polygonOffsetFactor = 0;
+    material.polygonOffsetUnits = -8;
     material.blending = AdditiveBlending;
     const { texture } = this.mirror.getRenderTarget();
     texture.type = HalfFloatType;
@@ -155,7 +156,7 @@ export class Floor {
   /** Lay the floor around a place. */
   moveTo(place) {
     this.ground.position.set(place.x, 0, place.z);
-    this.mirror.position.set(place.x, 0.002, place.z);
+    this.mirror.position.set(place.x, 0, place.z);
     this.uniforms.hall.value.set(place.x, place.z);
   }
 

@@ -42,6 +42,7 @@ export class Panel {
     this.changed = changed;
     this.settings = { energy: 0.5, style: "auto", mirror: 0, hold: 0, blackout: 0 };
     this.styles = [];
+    this.styleNames = [];
     this.touchedMs = -Infinity;
     this.energyTimer = 0;
     const energy = $("energy");
@@ -61,6 +62,7 @@ export class Panel {
   /** Take the engine's first word: which styles and scenes there are, and how things stand. */
   begin(info, settings) {
     const styles = Array.isArray(info.styles) ? info.styles.map(String) : [];
+    this.styleNames = styles;
     this.styles = ["auto", ...styles.filter((style) => style !== "auto")];
     $("style-group").hidden = styles.length === 0;
     $("styles").replaceChildren(...this.styles.map((style) => chip(style, "style", "radio")));
@@ -72,7 +74,7 @@ export class Panel {
 
   /** Take note of a setting that has taken effect. */
   take(name, value) {
-    if (name === "style" && typeof value === "number") value = this.styles[value + 1] ?? "auto";
+    if (name === "style" && typeof value === "number") value = this.styleNames[value] ?? "auto";
     if (name === "energy" && performance.now() - this.touchedMs < HANDS_OFF_MS) return;
     if (value === null || !(name in this.settings)) return this.flash(name);
     this.settings[name] = value;

@@ -96,8 +96,8 @@ const LAMPS = [
   { at: [4.6, 6.4, -3.6], to: [1.6, 0, -0.6], sweep: 0.5, side: 1 },
 ];
 
-// The wall is 12 m high and begins a little below the floor.
-const WALL_LIFT_M = 5.9;
+// The wall is 12 m high and begins below the floor; drawn first, it is behind everything.
+const WALL_LIFT_M = 5.5;
 
 export class Scenery {
   constructor(scene, renderer) {
@@ -132,10 +132,11 @@ export class Scenery {
       new CylinderGeometry(WALL_M, WALL_M, 12, 96, 1, true),
       new ShaderMaterial({
         uniforms: { backColor: { value: new Color() }, accent: { value: new Color() }, accentB: { value: new Color() }, light: { value: 1 }, lift: { value: WALL_LIFT_M }, pulse: { value: 0 } },
-        vertexShader: BACKDROP_VERTEX, fragmentShader: BACKDROP_FRAGMENT, side: BackSide,
+        vertexShader: BACKDROP_VERTEX, fragmentShader: BACKDROP_FRAGMENT, side: BackSide, depthWrite: false,
       }),
     );
     this.backdrop.position.y = WALL_LIFT_M;
+    this.backdrop.renderOrder = -1;
     this.hall.add(this.backdrop);
 
     this.beams = LAMPS.map((lamp) => this.beam(lamp));

@@ -222,7 +222,7 @@ window.__stage = {
   /** Whether the pose shown is the engine's, and holds still. */
   get settled() { return state.liveness === 1 && playout.still; },
   get settings() { return { ...panel.settings }; },
-  get pose() { return { ...shown, quaternions: [...shown.quaternions], translation: [...shown.translation], contacts: [...shown.contacts] }; },
+  get pose() { return { ...live, quaternions: [...shown.quaternions], translation: [...shown.translation], contacts: [...shown.contacts] }; },
   joints: () => stage?.figure.jointPlaces() ?? null,
   lowestPoint: () => stage?.figure.lowestPoint() ?? null,
 };

@@ -64,7 +64,7 @@ export class Panel {
     const styles = Array.isArray(info.styles) ? info.styles.map(String) : [];
     this.styleNames = styles;
     this.styles = ["auto", ...styles.filter((style) => style !== "auto")];
-    $("style-group").hidden = styles.length === 0;
+    $("style-group").hidden = this.styles.length < 2;
     $("styles").replaceChildren(...this.styles.map((style) => chip(style, "style", "radio")));
     const scenes = Array.isArray(info.scenes) ? info.scenes.map(String) : [];
     $("scene-group").hidden = scenes.length === 0;

@@ -1,4 +1,4 @@
-"""Build the hard set: about 36 minutes of music with known beats, in 30 to 45 second pieces.
+"""Build the hard set: about 38 minutes of music with known beats, in 30 to 45 second pieces.
 
     python -m tests.bench.beats.hard_set --data DATA --cache CACHE --soundfont MuseScore_General.sf3
 
@@ -301,7 +301,7 @@ def _breaks_and_jumps(source: Sources, rng: np.random.Generator) -> list[Piece]:
 
 def main(
     data: Annotated[Path, typer.Option(help="folder with real_beats/, pairs/ and midi/")],
-    cache: Annotated[Path, typer.Option(help="folder for the audio, about 420 MB")],
+    cache: Annotated[Path, typer.Option(help="folder for the audio, about 440 MB")],
     soundfont: Annotated[Path, typer.Option(help="MuseScore General, .sf2 or .sf3")],
 ) -> None:
     """Build the set and say what is in it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from engine.types import NS_PER_S, AudioBlock, StatusEvent
 
 # Where each name lives; loaded only when a show asks for it, so that the engine runs without what it does not use.
 _NEURAL_TRACKER = ("models.beat_activation", "create_tracker")
-_GENERATOR = ("models.onnx_generator", "load_generator")
+_GENERATOR = ("models.onnx_generator", "OnnxGenerator")
+_SHIPPED_MODELS = Path(__file__).parents[1] / "models" / "weights"
 
 
 def _load(module: str, name: str, remedy: str) -> Any:
@@ -50,7 +52,10 @@ def build_generator(settings: ShowSettings, extractor: FeatureExtractor) -> Gene
     name = settings.dancer.model
     if name == "idle":
         return IdleGenerator()
-    generator: Generator = _load(*_GENERATOR, "install the project again, or set dancer.model to idle")(name)
+    folder = Path(name) if Path(name).is_dir() else _SHIPPED_MODELS / name
+    if not folder.is_dir():
+        raise UserError(f"no model '{name}'", "give gmd, idle, or the folder of an exported model")
+    generator: Generator = _load(*_GENERATOR, "install the project again, or set dancer.model to idle")(folder)
     trained, present = generator.info.feature_spec, extractor.spec.digest
     if trained != present:
         raise UserError(

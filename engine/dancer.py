@@ -36,6 +36,9 @@ _ENERGY_PER_LOUDNESS = 0.5
 _ENERGY_SMOOTHING_S = 1.0
 # How far ahead the velocity of a motion is taken when it takes over.
 _GLANCE_TICKS = 0.25
+# When the beat is found, or found to be elsewhere, its time may leap ahead. Faster than so many times the tempo is a
+# leap, and hidden like a change of source; slower is a hurry.
+_LEAP = 2.5
 # A lost model is tried again after this many ticks (two beats), then twice as many, and so on up to the last.
 _RETRY_TICKS, _RETRY_TICKS_MAX = 24, 768
 
@@ -271,7 +274,9 @@ class Dancer:
         self._frame_ns = time_ns
         tick = self._time.tick_at(beat_time_ns)
         # The tempo may just have dropped: the dance waits a moment, it does not step back.
-        self._tick = tick = max(tick, self._tick)
+        tick = max(tick, self._tick)
+        leapt = tick - self._tick > _LEAP * interval_s / self._time.seconds(1.0)
+        self._tick = tick
         while not self._track.has(tick):
             self._extend()
         pose, epoch = self._track.sample(tick)
@@ -280,7 +285,7 @@ class Dancer:
                 self._held = pose
                 self._inertializer.change(pose)
             pose = self._held
-        elif self._held is not None or epoch != self._epoch:
+        elif self._held is not None or epoch != self._epoch or leapt:
             self._held = None
             later = tick + _GLANCE_TICKS
             ahead = self._track.sample(later)[0] if self._track.has(later) else None

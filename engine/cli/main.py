@@ -18,6 +18,7 @@ from engine.cli.options import (
     OscOption,
     RecordOption,
     RenderOption,
+    ReportOption,
     SeedOption,
     SetOption,
     ShowOption,
@@ -82,6 +83,7 @@ def dance(
     setting: SetOption = None,
     render: RenderOption = None,
     record: RecordOption = None,
+    report: ReportOption = None,
     loop: Annotated[bool, typer.Option("--loop", help="Play an audio file again and again.")] = False,
 ) -> None:
     """Dance to a microphone, a line input or an audio file (default: the default input device)."""
@@ -94,7 +96,7 @@ def dance(
             raise UserError("--render needs an audio file", "give one: pasdedeux dance SONG --render DIR")
         shows.render_file(settings, path, render, duration)
         return
-    live = shows.LiveShow(settings, record=record)
+    live = shows.LiveShow(settings, record=record, report=report)
     if path is not None:
         live.run(shows.file_sensor(path, settings, live.clock, loop, live.end), duration)
     else:

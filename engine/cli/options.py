@@ -21,6 +21,7 @@ DurationOption = Annotated[float | None, typer.Option("--duration", metavar="SEC
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a show file.")]
 RenderOption = Annotated[Path | None, typer.Option("--render", metavar="DIR", help="Offline, into files; no devices.")]
 RecordOption = Annotated[Path | None, typer.Option("--record", metavar="DIR", help="Record the session for `replay`.")]
+ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the figures at the end.")]
 
 
 @dataclass(frozen=True, slots=True)

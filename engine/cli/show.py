@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -69,8 +70,15 @@ class LiveShow:
     Everything that can fail for a reason the user can mend fails before the first sound is heard.
     """
 
-    def __init__(self, settings: ShowSettings, record: Path | None = None, browser: bool = False) -> None:
+    def __init__(
+        self,
+        settings: ShowSettings,
+        record: Path | None = None,
+        report: Path | None = None,
+        browser: bool = False,
+    ) -> None:
         self._settings = settings
+        self._report = report
         self._browser = browser
         self._record = record
         self._console = Console(stderr=True)
@@ -117,6 +125,12 @@ class LiveShow:
                         warm_until_ns = 0
                     status.refresh(clock.now_ns(), lambda: live_values(metrics))
         _print_summary(console, metrics)
+        if self._report is not None:
+            content = {"sections": metrics.summary(), "counters": metrics.counters, "values": live_values(metrics)}
+            try:
+                self._report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"cannot write {self._report}", error.strerror or str(error)) from error
 
     def _announce(self, sensor: Sensor, bridges: list[Bridge]) -> None:
         console = self._console

@@ -115,12 +115,10 @@ def main() -> None:
         sys.exit("too few poses came")
     intervals = np.diff(receiver.arrived_s[120:]) * 1e3
     steps = np.diff(receiver.frames)
-    print(
-        f"received {len(receiver.frames)} poses, {int((steps != 1).sum())} numbers out of order, {receiver.beats} beats"
-    )
-    print(
-        f"intervals: median {np.median(intervals):.2f}, p99 {np.percentile(intervals, 99):.2f}, max {intervals.max():.2f} ms"
-    )
+    wrong = int((steps != 1).sum())
+    print(f"received {len(receiver.frames)} poses, {wrong} numbers out of order, {receiver.beats} beats")
+    p50, p99, worst = np.percentile(intervals, [50, 99, 100])
+    print(f"intervals: median {p50:.2f}, p99 {p99:.2f}, max {worst:.2f} ms")
     if len(seen) > 4:
         memory = np.array([entry[0] for entry in seen[2:]])
         slope = np.polyfit(np.arange(len(memory)) * 5.0 / 3600.0, memory, 1)[0]

@@ -102,14 +102,15 @@ def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder:
         external_data=False,
         verbose=False,
     )
-    table = sampler.table()
+    table, starts = sampler.table(), sampler.starts()
     save_file(
         {
             "music_mean": sampler.music_mean,
             "music_scale": sampler.music_scale,
             "motion_mean": sampler.representation.mean,
             "motion_decoder": np.ascontiguousarray(sampler.representation.decoder),
-            "starts": sampler.calmest(16),
+            "start_latents": starts.latents,
+            "start_styles": starts.styles,
             "phrase_descriptors": table.descriptors,
             "phrase_styles": table.styles,
             "phrase_energies": table.energies,

@@ -17,6 +17,7 @@ keys are rotated when they are written (rotary embedding, Su et al. 2021). The c
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ _MASKED = -1e9
 
 ROTARY_BASE = 100.0
 """The slowest rotary component turns once in about 470 chunks, well beyond the window."""
+
+LATENT_SPREAD = 0.5
+"""Usual deviation of a latent from how the last would go on; sets the flow's preconditioning, not its result."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,11 @@ class GmdState:
         self.keys[:, :, :, slot] = keys
         self.values[:, :, :, slot] = values
         self.count += 1
+
+
+def flow_times(even: Tensor) -> Tensor:
+    """Return the flow times of evenly spaced numbers in [0, 1]: closer together at the end, where detail is decided."""
+    return 1.0 - (1.0 - even) ** 2
 
 
 def rotary_angles(position: Tensor, head_size: int) -> Tensor:
@@ -238,6 +247,8 @@ class FlowHead(nn.Module):
         self.modulation = nn.Linear(width, 2 * width * config.flow_blocks)
         self.blocks = nn.ModuleList(FeedForward(width, 2 * width) for _ in range(config.flow_blocks))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.register_buffer("going_on", torch.eye(config.latent_size))
+        self.register_buffer("going_on_offset", torch.zeros(config.latent_size))
         self.out = nn.Linear(width, config.latent_size)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.modulation.weight)
@@ -248,12 +259,19 @@ class FlowHead(nn.Module):
         rates = math.pi * 2.0 ** torch.linspace(-1.0, 5.0, self.time_waves, device=time.device)
         waves = torch.cat([torch.sin(time * rates), torch.cos(time * rates)], dim=-1)
         modulation = self.modulation(functional.gelu(self.context(context) + self.time(waves)))
-        x = self.latent(torch.cat([noised, history], dim=-1))
+        # Preconditioning (Karras et al. 2022, "Elucidating the Design Space", eq. 7, in flow time): what the noised
+        # latent says of the clean one passes by the network, whose input and target keep unit deviation.
+        rest = 1.0 - time
+        spread = rest**2 + (LATENT_SPREAD * time) ** 2
+        # What the body does if it just goes on as before (linear; see `models.continuity`): the network adds the dance.
+        base = torch.matmul(history, self.going_on.transpose(0, 1)) + self.going_on_offset
+        offset = noised - time * base
+        x = self.latent(torch.cat([offset / spread.sqrt(), history], dim=-1))
         for block, parts in zip(self.blocks, modulation.chunk(len(self.blocks), dim=-1), strict=True):
             scale, shift = parts.chunk(2, dim=-1)
             x = x + block(self.norm(x) * (1.0 + scale) + shift)
-        # Residual on the previous chunk: standing still is the easy default and motion is what is learnt.
-        return history + self.out(x)
+        known = base + LATENT_SPREAD**2 * time / spread * offset
+        return known + LATENT_SPREAD * rest / spread.sqrt() * self.out(x)
 
 
 class Gmd(nn.Module):
@@ -269,6 +287,15 @@ class Gmd(nn.Module):
         self.encoder_norm = nn.LayerNorm(config.width)
         self.decoder_norm = nn.LayerNorm(config.width)
         self.flow = FlowHead(config)
+        self.register_buffer("continuity_keep", torch.eye(config.latent_size))
+        self.register_buffer("continuity_history", torch.zeros(config.latent_size, config.latent_size))
+        self.register_buffer("continuity_offset", torch.zeros(config.latent_size))
+
+    def reset_continuity(self) -> None:
+        """Leave sampled chunks as they are; see `models.continuity`."""
+        self.continuity_keep.copy_(torch.eye(self.config.latent_size))
+        self.continuity_history.zero_()
+        self.continuity_offset.zero_()
 
     def encode(self, music: Tensor, condition: Tensor) -> Tensor:
         """Return the music embeddings (B, N, width): the space that is aligned with the dance's."""
@@ -359,12 +386,12 @@ class Gmd(nn.Module):
         return context, state
 
     def sample(self, context: Tensor, history: Tensor, noise: Tensor) -> Tensor:
-        """Integrate the flow in `flow_steps` Euler steps from `noise` (..., L) to a latent (..., L)."""
+        """Integrate the flow in `flow_steps` Euler steps from `noise` (..., L) to a latent (..., L); join it on."""
         x = noise
-        steps = self.config.flow_steps
-        for index in range(steps):
-            time = torch.full_like(x[..., :1], index / steps)
-            end = self.flow(x, time, context, history)
+        times = flow_times(torch.arange(self.config.flow_steps + 1) / self.config.flow_steps).tolist()
+        for time, following in itertools.pairwise(times):
+            end = self.flow(x, torch.full_like(x[..., :1], time), context, history)
             # dx/dt = (end - x) / (1 - t): the last step lands exactly on the predicted clean latent.
-            x = x + (end - x) / (steps - index)
-        return x
+            x = x + (end - x) * ((following - time) / (1.0 - time))
+        keep, before = self.continuity_keep.transpose(0, 1), self.continuity_history.transpose(0, 1)
+        return torch.matmul(x, keep) + torch.matmul(history, before) + self.continuity_offset

@@ -31,6 +31,8 @@ from models.prepare import resample_motion
 
 _ALIGNMENT_ROUNDS = 6
 _PHRASE_WINDOW_TICKS = 96
+_HALF_SPEED_WEIGHT = 0.2
+"""A slowed dance glides; drawn as often as the others it becomes a pose that every style ends in (seen)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def _half_speed(clip: PreparedClip) -> DanceClip:
         tempo_bpm=np.asarray(clip.tempo_bpm, np.float64)[rows],
         # Motion tick 2 k lies where k was; the music is only moved by whole beats.
         first_tick=2 * clip.first_tick,
+        weight=_HALF_SPEED_WEIGHT,
     )
 
 

@@ -16,7 +16,7 @@ from engine.skeleton import MIRROR_CONTACTS, forward_kinematics, mirror
 from engine.types import TICKS_PER_BEAT
 from models.conditioning import STYLES, ChunkConditions, normalise_music
 from models.motion_representation import CONTACTS, MotionRepresentation, motion_from_ticks, ticks_from_motion
-from models.phrases import PhraseSpace, PhraseTable
+from models.phrases import PhraseSpace, PhraseTable, PoseTable
 
 Floats = NDArray[np.float32]
 
@@ -39,6 +39,7 @@ class DanceClip:
         beats_per_bar: of the music, None while unknown.
         bar_tick: tick index of a bar's start, None where it is not known.
         style: index in `models.conditioning.STYLES`.
+        weight: how often sequences are drawn from it, relative to its length and style.
     """
 
     name: str
@@ -49,6 +50,7 @@ class DanceClip:
     beats_per_bar: int | None
     bar_tick: int | None
     style: int
+    weight: float = 1.0
 
     def mirrored(self) -> DanceClip:
         """Return the same dance, left to right."""
@@ -147,7 +149,10 @@ class SequenceSampler:
         lengths = np.array([max(len(p.latents) - settings.chunks - 1, 1) for p in self.clips], float)
         per_style = {s: sum(n for n, p in zip(lengths, self.clips, strict=True) if p.clip.style == s) for s in range(4)}
         share = np.array(
-            [n * per_style[p.clip.style] ** (settings.balance - 1.0) for n, p in zip(lengths, self.clips, strict=True)]
+            [
+                n * p.clip.weight * per_style[p.clip.style] ** (settings.balance - 1.0)
+                for n, p in zip(lengths, self.clips, strict=True)
+            ]
         )
         self._share = share / share.sum()
 
@@ -188,16 +193,20 @@ class SequenceSampler:
             np.concatenate(rows), np.concatenate(styles).astype(np.int32), np.concatenate(energies).astype(np.float32)
         )
 
-    def calmest(self, count: int) -> Floats:
-        """Return the latents (count, L) of calm chunks to begin a dance from, one per stretch of calm."""
-        picks: list[tuple[float, int, int]] = []
+    def starts(self, per_style: int = 8) -> PoseTable:
+        """Return calm chunks to begin a dance from, for each style the calmest of its clips."""
+        picks: list[tuple[int, float, int, int]] = []
         chunk = self.representation.chunk_ticks
         for index, prepared in enumerate(self.clips):
             energy = prepared.energy[::chunk][: len(prepared.latents)]
             best = int(np.argmin(energy))
-            picks.append((float(energy[best]), index, best))
+            picks.append((prepared.clip.style, float(energy[best]), index, best))
         picks.sort()
-        return np.stack([self.clips[index].latents[best] for _, index, best in picks[:count]])
+        chosen = [p for i, p in enumerate(picks) if sum(q[0] == p[0] for q in picks[:i]) < per_style]
+        return PoseTable(
+            np.stack([self.clips[index].latents[best] for _, _, index, best in chosen]),
+            np.array([style for style, _, _, _ in chosen], np.int32),
+        )
 
     def batch(self, random: np.random.Generator, size: int) -> Batch:
         """Draw a batch."""

@@ -20,7 +20,7 @@ from engine.types import GeneratorInfo, MotionChunk, MotionRequest
 from models.artifacts import GMD_FOLDER, GmdManifest
 from models.conditioning import ChunkConditions, normalise_music
 from models.motion_representation import MotionRepresentation, chunk_from_ticks
-from models.phrases import PhrasePlanner, PhraseTable
+from models.phrases import PhrasePlanner, PhraseTable, PoseTable
 
 MODEL_FILE = "model.onnx"
 TABLES_FILE = "tables.safetensors"
@@ -55,7 +55,7 @@ class OnnxGenerator:
         self._representation = MotionRepresentation(
             tables["motion_mean"], np.empty((0, 0), np.float32), tables["motion_decoder"]
         )
-        self._starts = tables["starts"]
+        self._starts = PoseTable(tables["start_latents"], tables["start_styles"])
         self._phrases = PhraseTable(tables["phrase_descriptors"], tables["phrase_styles"], tables["phrase_energies"])
 
         half = manifest.head_size // 2
@@ -84,14 +84,14 @@ class OnnxGenerator:
         self._session.run_with_iobinding(self._binding)
 
     def reset(self, seed: int) -> None:
-        """Start a new dance: empty memory, a calm start pose chosen by the seed."""
+        """Start a new dance: empty memory; the first step begins in a calm pose of its style, chosen by the seed."""
         self._random = np.random.Generator(np.random.PCG64(seed))
         self._count = 0
         self._planner = PhrasePlanner(self._phrases, self._random)
         for array in self._inputs.values():
             array.fill(0.0)
         self._inputs["mask"].fill(_MASKED)
-        self._inputs["history"][0] = self._starts[int(self._random.integers(len(self._starts)))]
+        self._style: int | None = None
 
     def step(self, request: MotionRequest) -> MotionChunk:
         """Return the next chunk; see `engine.protocols.Generator`.
@@ -101,7 +101,15 @@ class OnnxGenerator:
         manifest, inputs = self.manifest, self._inputs
         style = manifest.styles.index(request.style) if request.style in manifest.styles else None
         energy = float(np.clip(request.energy, 0.0, 1.0))
-        phrase = self._planner.phrase(request.first_tick, request.beats_per_bar, request.bar_tick, style, energy)
+        if self._count == 0:
+            inputs["history"][0] = self._starts.draw(self._random, style)
+        elif style != self._style:
+            # What it remembers of the other style would hold it there; the pose it is in is enough to go on from.
+            inputs["mask"].fill(_MASKED)
+        self._style = style
+        phrase, energy = self._planner.phrase(
+            request.first_tick, request.beats_per_bar, request.bar_tick, style, energy
+        )
         inputs["music"][0] = normalise_music(request.music, self._music_mean, self._music_scale).reshape(-1)
         inputs["condition"][:] = ChunkConditions(
             first_tick=request.first_tick,

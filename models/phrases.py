@@ -24,7 +24,9 @@ _POSE_COMPONENTS = 12
 _ENERGY_SPREAD = 0.12
 """Phrases within about this much of the wished energy (a quantile) are likely to be drawn."""
 _PHRASE_BEATS = 8
-_REPLAN_ENERGY = 0.2
+_PHRASE_ENERGY_SPREAD = 0.2
+"""Dancers do not keep one energy: phrases vary by this much (deviation) about the wish."""
+_REPLAN_ENERGY = 0.25
 """A wished energy that moved by this much begins a new phrase at once: a drop cannot wait for the phrase's end."""
 
 Floats = NDArray[np.float32]
@@ -131,6 +133,19 @@ class PhraseTable:
         return self.descriptors[row]
 
 
+@dataclass(frozen=True)
+class PoseTable:
+    """Latents (n, L) of chunks to begin a dance from, and their styles (n,); a dance likes to go on as it began."""
+
+    latents: Floats
+    styles: NDArray[np.int32]
+
+    def draw(self, random: np.random.Generator, style: int | None) -> Floats:
+        """Draw a latent (L,) of a style, or of the first, most danced one if there is no wish."""
+        rows = np.flatnonzero(self.styles == (self.styles[0] if style is None else style))
+        return self.latents[rows[int(random.integers(len(rows)))]]
+
+
 class PhrasePlanner:
     """Says which phrase is being danced: a new one every eight beats, rounded to bars, by seed, style and energy."""
 
@@ -139,22 +154,24 @@ class PhrasePlanner:
         self._descriptor: Floats = np.zeros(PHRASE_SIZE, np.float32)
         self._end_tick: int | None = None
         self._style: int | None = None
-        self._energy = 0.0
+        self._wish = 0.0
+        self._deviation = 0.0
 
     def phrase(
         self, first_tick: int, beats_per_bar: int | None, bar_tick: int, style: int | None, energy: float
-    ) -> Floats:
-        """Return the descriptor (PHRASE_SIZE,) for the chunk at `first_tick`.
+    ) -> tuple[Floats, float]:
+        """Return the descriptor (PHRASE_SIZE,) and the energy of the chunk at `first_tick`.
 
         A new phrase is drawn where one ends, where the performer wishes for another style or energy, and where the
-        clock of the dance was set anew.
+        clock of the dance was set anew. Its energy is the wish, give or take what phrases vary by.
         """
         bar = TICKS_PER_BEAT * (beats_per_bar or 4)
         length = max(1, round(_PHRASE_BEATS * TICKS_PER_BEAT / bar)) * bar
         running = self._end_tick is not None and first_tick < self._end_tick <= first_tick + length
-        if not running or style != self._style or abs(energy - self._energy) > _REPLAN_ENERGY:
-            self._descriptor = self._table.draw(self._random, style, energy)
-            self._style, self._energy = style, energy
+        if not running or style != self._style or abs(energy - self._wish) > _REPLAN_ENERGY:
+            self._style, self._wish = style, energy
+            self._deviation = _PHRASE_ENERGY_SPREAD * float(self._random.standard_normal())
+            self._descriptor = self._table.draw(self._random, style, min(max(energy + self._deviation, 0.0), 1.0))
             origin = bar_tick if beats_per_bar else 0
             self._end_tick = first_tick - (first_tick - origin) % bar + length
-        return self._descriptor
+        return self._descriptor, min(max(energy + self._deviation, 0.0), 1.0)

@@ -68,10 +68,10 @@ def roll_out(
 ) -> list[Floats]:
     """Dance to pieces (of one length), each with its own seed; return tick vectors (T, 152) a piece."""
     chunk, look = sampler.representation.chunk_ticks, sampler.settings.lookahead_ticks
-    table, starts = sampler.table(), sampler.calmest(16)
+    table, starts = sampler.table(), sampler.starts()
     randoms = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
     planners = [PhrasePlanner(table, random) for random in randoms]
-    history = torch.from_numpy(np.stack([starts[int(r.integers(len(starts)))] for r in randoms]))
+    history = torch.from_numpy(np.stack([starts.draw(r, p.style) for r, p in zip(randoms, pieces, strict=True)]))
     state = GmdState.empty(model.config, len(pieces))
     musics = [normalise_music(p.music, sampler.music_mean, sampler.music_scale) for p in pieces]
     # Before the music begins there is the average of all music.
@@ -80,19 +80,20 @@ def roll_out(
     for tick in range(0, len(pieces[0].music) // chunk * chunk, chunk):
         # Row 0 of the padded music is tick -(chunk + look); the newest is that of tick - look.
         rows = np.stack([m[tick + 1 : tick + 1 + chunk].reshape(-1) for m in musics])
-        conditions = [
-            ChunkConditions(
+        conditions = []
+        for p, planner in zip(pieces, planners, strict=True):
+            phrase, energy = planner.phrase(tick, p.beats_per_bar, p.bar_tick, p.style, p.energy)
+            chunk_conditions = ChunkConditions(
                 first_tick=tick,
                 tempo_bpm=p.tempo_bpm,
                 beats_per_bar=p.beats_per_bar,
                 bar_tick=p.bar_tick,
                 style=p.style,
-                energy=p.energy,
-                phrase=planner.phrase(tick, p.beats_per_bar, p.bar_tick, p.style, p.energy),
+                energy=energy,
+                phrase=phrase,
                 history_noise=history_noise,
-            ).vectors()
-            for p, planner in zip(pieces, planners, strict=True)
-        ]
+            )
+            conditions.append(chunk_conditions.vectors())
         noise = np.stack([temperature * r.standard_normal(history.shape[1], np.float32) for r in randoms])
         condition = torch.from_numpy(np.concatenate(conditions))
         context, state = model.step(torch.from_numpy(rows), condition, history, state)

@@ -22,12 +22,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import UserError
-from models.gmd import Gmd, GmdConfig
+from models.continuity import fit_continuity, fit_going_on
+from models.gmd import LATENT_SPREAD, Gmd, GmdConfig, flow_times
 from models.gmd_sequences import Batch, SequenceSampler, SequenceSettings
 from models.kinematics import place_run
 from models.motion_representation import CONTACTS, TICK_SIZE, MotionRepresentation
 
 log = logging.getLogger(__name__)
+
+_REFIT_STEPS = 500
+"""The model's errors, by which its chunks are joined, change slowly."""
+_SMALLEST_REST = 0.05
+"""Flow times beyond 0.95 weigh no more than that one: their error is far below what can be seen."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,8 @@ class OptimiserSettings:
         steps: of the whole run; the learning rate falls as a cosine to a twentieth at its end.
         flow_samples: noise levels per chunk and step (the flow head is cheap, the decoder is shared).
         own_history_from: step from which part of the history is the model's own output (never if 0).
-        own_history_share: share of the chunks then replaced.
+        own_history_share: mean share of the chunks then replaced.
+        own_history_temperature: of the flow's noise in it, as on the stage.
     """
 
     steps: int = 6000
@@ -84,6 +91,7 @@ class OptimiserSettings:
     flow_samples: int = 2
     own_history_from: int = 0
     own_history_share: float = 0.3
+    own_history_temperature: float = 1.3
 
 
 @dataclass(frozen=True)
@@ -93,13 +101,11 @@ class TrainingSettings:
     Attributes:
         seed: of everything random.
         bfloat16: matrix products in bfloat16 (weights, norms and losses stay in float32).
-        checkpoint_every: steps.
-        data: free settings of the data, read by whoever loads it.
+        chunk_ticks: C.
     """
 
     seed: int = 1
     bfloat16: bool = True
-    checkpoint_every: int = 500
     chunk_ticks: int = 4
     network: NetworkSettings = field(default_factory=NetworkSettings)
     sequence: SequenceSettings = field(default_factory=SequenceSettings)
@@ -115,7 +121,13 @@ class TrainingSettings:
             raise UserError(
                 f"training settings {path}: {error}", "give a TOML file like config/training/gmd.toml"
             ) from error
-        return _build(TrainingSettings, content, path.name)
+        return TrainingSettings.of(content, path.name)
+
+    @staticmethod
+    def of(content: dict[str, Any], where: str = "training settings") -> TrainingSettings:
+        """Build from nested tables. Raises UserError for a name that does not exist."""
+        settings: TrainingSettings = _build(TrainingSettings, content, where)
+        return settings
 
 
 def _build(kind: type[Any], content: dict[str, Any], where: str) -> Any:
@@ -148,6 +160,7 @@ class Trainer:
         config = GmdConfig(music_size=music_size, condition_size=condition_size, **asdict(settings.network))
         self.model = Gmd(config)
         self.average = Gmd(config).eval()
+        fit_going_on(self.model, sampler)
         self.average.load_state_dict(self.model.state_dict())
         decay, plain = [], []
         for parameter in self.model.parameters():
@@ -192,6 +205,8 @@ class Trainer:
             torch.from_numpy(a) for a in (batch.music, batch.condition, batch.history, batch.target)
         )
         if s.optimiser.own_history_from and self.step >= s.optimiser.own_history_from:
+            if (self.step - s.optimiser.own_history_from) % _REFIT_STEPS == 0:
+                self.fit_continuity()
             history = self._own_history(music, condition, history)
         samples = s.optimiser.flow_samples
         with torch.autocast("cpu", torch.bfloat16, enabled=s.bfloat16):
@@ -200,12 +215,15 @@ class Trainer:
             end = self.model.flow(noised, time_, context.expand(samples, *context.shape), history.expand_as(noised))
         end = end.float()
         error = ((end - target) ** 2).mean(-1, keepdim=True)
-        losses = {"latent": (error / (1.0 - time_).clamp(min=0.2)).mean()}
+        # Every flow time weighs the same in units of what the network itself has to say there.
+        rest = 1.0 - time_
+        weight = (rest**2 + (LATENT_SPREAD * time_) ** 2) / rest.clamp(min=_SMALLEST_REST) ** 2
+        losses = {"latent": (weight * error).mean()}
 
         # The body losses where the flow is far enough for the prediction to be one motion and not a mean of many.
         count = max(1, int(s.loss.share * target.shape[0] * target.shape[1]))
         flat = time_.reshape(-1)
-        pick = torch.multinomial((flat > 0.4).float() * flat, count)
+        pick = torch.multinomial((flat > 0.6).float(), count)
         place = pick % (target.shape[0] * target.shape[1])
         real = torch.from_numpy(batch.ticks).reshape(-1, *batch.ticks.shape[2:])[place]
         predicted = torch.cat([real[:, :1], self.decoder(end.reshape(-1, end.shape[-1])[pick])], dim=1)
@@ -218,12 +236,16 @@ class Trainer:
         losses["feet"] = s.loss.feet * (contacts * (feet.diff(dim=1) ** 2).sum(-1)).mean()
         return losses
 
+    def fit_continuity(self) -> None:
+        """Fit how chunks are joined, to both the model and its average."""
+        for model in (self.model, self.average):
+            fit_continuity(model, self.sampler, self.settings.optimiser.own_history_temperature)
+
     def _noised(self, target: Tensor, samples: int) -> tuple[Tensor, Tensor]:
         """Return flow times and noised targets; half of the times are those the stage will ask for."""
         shape = (samples, *target.shape[:-1], 1)
-        time_ = torch.rand(shape)
-        steps = self.model.config.flow_steps
-        time_ = torch.where(torch.rand(shape) < 0.5, (time_ * steps).floor() / steps, time_)
+        even, steps = torch.rand(shape), self.model.config.flow_steps
+        time_ = flow_times(torch.where(torch.rand(shape) < 0.5, (even * steps).floor() / steps, even))
         return time_, time_ * target + (1.0 - time_) * torch.randn(samples, *target.shape)
 
     @torch.no_grad()
@@ -232,9 +254,14 @@ class Trainer:
         share = self.settings.optimiser.own_history_share
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.bfloat16):
             context = self.model(music, condition, history)
-            own = self.model.sample(context, history, torch.randn_like(history)).float()
+            own = self.model.sample(
+                context, history, self.settings.optimiser.own_history_temperature * torch.randn_like(history)
+            ).float()
         own = torch.cat([history[:, :1], own[:, :-1]], dim=1)
-        return torch.where(torch.rand(*history.shape[:2], 1) < share, own, history)
+        # Another share for each sequence: from real dance to dance that is all the model's own.
+        return torch.where(
+            torch.rand(*history.shape[:2], 1) < 2.0 * share * torch.rand(len(history), 1, 1), own, history
+        )
 
     def save(self, folder: Path) -> None:
         """Write `training.safetensors` and `training.json` into `folder`."""

@@ -201,6 +201,20 @@ def write_drums(rng: np.random.Generator, per_bar: int, tempo_bpm: float) -> Sco
     return _score(rows, per_bar)
 
 
+def write_clicks(rng: np.random.Generator) -> Score:
+    """Write a metronome: one sound a beat, the bar's first perhaps another, perhaps soft ones between."""
+    per_bar = int(rng.choice([3, 4], p=[0.3, 0.7]))
+    sound, first = (int(p) for p in rng.choice([31, 33, 37, 39, 42, 54, 56, 67, 75, 76, 77, 81], 2))
+    accented, between = rng.random() < 0.5, rng.random() < 0.2
+    rows: list[tuple[float, float, float, float, float]] = []
+    for beat in range(_LENGTH_BEATS):
+        strong = accented and beat % per_bar == 0
+        rows.append((beat, 0.1, first if strong else sound, 115 if strong else 95, DRUM_CHANNEL))
+        if between:
+            rows.append((beat + 0.5, 0.1, sound, 55, DRUM_CHANNEL))
+    return _score(rows, per_bar)
+
+
 # --------------------------------------------------------------------------------------------------- time and sound
 
 
@@ -314,8 +328,11 @@ def _on_the_grid(played: Score) -> Score:
 
 
 def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
-    """Draw a piece and its tempo: a pop song, a tune, a drummer or a written band, with or without company."""
-    source = rng.choice(["pop", "tune", "drummer", "band"], p=[0.36, 0.14, 0.15, 0.35])
+    """Draw a piece and its tempo: a pop song, a tune, a drummer or a written band, with or without company.
+
+    Played music stays near its own tempo: how much goes on in a beat is what tells the beat from its double.
+    """
+    source = rng.choice(["pop", "tune", "drummer", "band", "clicks"], p=[0.42, 0.08, 0.23, 0.23, 0.04])
     programs = {_BASS: int(rng.choice(_LOW)), _CHORDS: int(rng.choice(_COMP)), _LEAD_CHANNEL: int(rng.choice(_LEAD))}
     if source == "pop":
         song, tempo = library.pop[rng.integers(len(library.pop))]
@@ -329,8 +346,13 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
         if len(dropped) < 3:
             score = only(score, {0, 1, 2} - set(dropped))
         programs |= {0: int(rng.choice(_LEAD)), 1: int(rng.choice(_LEAD)), 2: int(rng.choice(_COMP))}
-        tempo *= 2 ** rng.uniform(-0.45, 0.45)
-        drums, backing, melody = rng.random() < 0.5, rng.random() < 0.25, False
+        if rng.random() < 0.5:
+            programs[2] = int(rng.choice((0, 0, 0, 1, 2, 4, 5, 24, 25, 25, 27)))
+        solo = rng.random() < 0.3
+        if solo:  # as published: everything on one piano, or another instrument of many voices
+            programs |= dict.fromkeys((0, 1, 2), int(rng.choice((0, 0, 0, 0, 1, 4, 6, 11, 19, 21, 24, 46, 48))))
+        tempo *= 2 ** rng.normal(0, 0.15)
+        drums, backing, melody = not solo and rng.random() < 0.6, not solo and rng.random() < 0.25, False
     elif source == "tune":
         tune = library.tunes[rng.integers(len(library.tunes))]
         bars = tune.length_beats // tune.beats_per_bar * tune.beats_per_bar
@@ -341,8 +363,11 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
     elif source == "drummer":
         played, tempo = library.drums[rng.integers(len(library.drums))]
         score = loop(excerpt(played, 0, max(4, played.length_beats // 4 * 4)), _LENGTH_BEATS)
-        tempo *= 2 ** rng.uniform(-0.3, 0.3)
-        drums, backing, melody = False, rng.random() < 0.65, rng.random() < 0.4
+        tempo *= 2 ** rng.normal(0, 0.12)
+        drums, backing, melody = False, rng.random() < 0.5, rng.random() < 0.4
+    elif source == "clicks":
+        score, tempo = write_clicks(rng), float(rng.uniform(58, 195))
+        drums, backing, melody = False, False, False
     else:
         score = _score([], int(rng.choice([2, 3, 4], p=[0.05, 0.25, 0.7])))
         tempo = float(rng.uniform(58, 190))
@@ -375,7 +400,7 @@ def make_clip(rng: np.random.Generator, library: Library, fonts: list[SoundFont]
     kind = str(rng.choice(["steady", "drift", "rubato", "ramp", "jump"], p=[0.38, 0.27, 0.1, 0.1, 0.15]))
     times = tempo_curve(rng, kind, tempo, _LENGTH_BEATS + 1)
     lead_s = float(rng.uniform(0, 2.5) if rng.random() < 0.5 else rng.uniform(0, 0.3))
-    if rng.random() < 0.15:
+    if rng.random() < 0.2:
         score = swing(score, rng.uniform(1.2, 2.2))
     score = humanise(transpose(score, int(rng.integers(-5, 7))), rng, rng.uniform(0, 0.010) * tempo / 60)
     notes = score.notes

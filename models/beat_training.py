@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.beats.beat_filter import GRADES, PACES, PLACES, grade, place
 from engine.beats.spectrum import HOPS_PER_S, SAMPLE_RATE_HZ, BandSpectrum
 from models.beat_activation import (
     BANDS,
@@ -26,6 +27,7 @@ from models.beat_activation import (
     GRU_UNITS,
     STRIDE_HOPS,
     TEMPO_CLASSES_BPM,
+    load,
 )
 from models.beat_corpus import Clip, Library, degrade, make_clip
 from models.rendering.synth import SoundFont
@@ -142,10 +144,15 @@ DEV_RECORDINGS = ("DANCE_C_6", "DANCE_R_5", "DANCE_T_5", "DANCE_W_12", "DANCE_W_
 """Songs of the train split that are kept for development."""
 
 
+def beat_hops(truth: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Return the hops on which a beat falls, of labels (T, 4)."""
+    peaks = np.flatnonzero(truth[:, 0] >= 220)
+    return peaks[np.diff(peaks, prepend=-10) > 2]
+
+
 def tempo_classes(truth: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return (T,) the class of the tempo around each hop, -1 where it is not known."""
-    peaks = np.flatnonzero(truth[:, 0] >= 220)
-    peaks = peaks[np.diff(peaks, prepend=-10) > 2]
+    peaks = beat_hops(truth)
     out = np.full(len(truth), -1, np.int64)
     if len(peaks) < 5:
         return out
@@ -287,6 +294,34 @@ def train(cache: Path, out: Path, minutes: float, seed: int = 0, resume: Path | 
             if step % 300 == 0:
                 _save(net.state_dict(), mean, scale, out)
     _save(net.state_dict(), mean, scale, out)
+
+
+def measure_likelihoods(cache: Path, weights: Path, clips: int = 300) -> NDArray[np.float32]:
+    """Return P(grade | place) / P(grade) of the network's activations, as `engine.beats.beat_filter` wants them."""
+    network = load(weights)
+    counts = np.zeros((GRADES, PLACES * PACES))
+    shards = sorted(cache.glob("features_*.npy"))
+    for shard in shards:
+        features = np.load(shard, mmap_mode="r")
+        truths = np.load(shard.with_name(shard.name.replace("features", "labels")))
+        for row in range(0, _SHARD_CLIPS, max(1, len(shards) * _SHARD_CLIPS // clips)):
+            peaks = beat_hops(truths[row])
+            network.reset()
+            heard = np.array([network.process(bands).beat for bands in features[row].astype(np.float32)])
+            heard = heard[network.delay_ns // 10_000_000 :]
+            hops = np.arange(len(heard), dtype=float)
+            index = np.searchsorted(peaks, hops, side="right") - 1
+            known = (index >= 4) & (index < len(peaks) - 1)
+            index, hops, heard = index[known], hops[known], heard[known]
+            period = np.diff(peaks)[index].astype(float)
+            usual = (period >= 28) & (period <= 110)
+            where = place(hops - peaks[index], np.maximum(period, 1.0))
+            grades = np.array([grade(a) for a in heard.tolist()])
+            np.add.at(counts, (grades[usual], where[usual]), 1)
+    share = counts.sum(axis=1) / counts.sum()
+    # A few hops' worth of "nothing in particular" keeps rare cells from saying too much.
+    smoothed = counts + 50.0 * share[:, None]
+    return (smoothed / smoothed.sum(axis=0) / share[:, None]).astype(np.float32)
 
 
 def _save(weights: Mapping[str, Any], mean: NDArray[np.float32], scale: NDArray[np.float32], out: Path) -> None:

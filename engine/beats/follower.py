@@ -46,7 +46,7 @@ _BRISK_BEATS = 0.10
 
 _SURE_S = 0.4
 """Time constant with which the confidence approaches the tracker's."""
-_FADE_S = 3.0
+_FADE_S = 0.8
 """Time constant of the confidence in silence."""
 _FORGET_S, _FRESH_S = 1.0, 3.0
 """After so long a silence the beat may come back anywhere: for some seconds a sure estimate is adopted at once."""

@@ -125,7 +125,7 @@ def export(
     *,
     step: int | None = None,
     history_noise: float = 0.0,
-    temperature: float = 1.0,
+    temperature: float = 0.9,
 ) -> GmdManifest:
     """Export the weights of a run at a step (the newest if None) for the stage; see `models.export`."""
     try:

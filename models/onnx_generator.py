@@ -19,13 +19,17 @@ from engine.features import FeatureSpec
 from engine.types import GeneratorInfo, MotionChunk, MotionRequest
 from models.artifacts import GMD_FOLDER, GmdManifest
 from models.conditioning import ChunkConditions, normalise_music
-from models.motion_representation import MotionRepresentation, chunk_from_ticks
+from models.motion_representation import HEIGHT, TICK_SIZE, MotionRepresentation, chunk_from_ticks
 from models.phrases import PhrasePlanner, PhraseTable, PoseTable
 
 MODEL_FILE = "model.onnx"
 TABLES_FILE = "tables.safetensors"
 
 _UNMASKED, _MASKED = 0.0, -1e9
+_BLEND_TICKS = 24
+"""A change of style takes two beats."""
+_BLENDED = slice(0, HEIGHT + 1)
+"""Rotations and root height; how it turns and travels is taken over at once."""
 
 Floats = NDArray[np.float32]
 
@@ -92,6 +96,9 @@ class OnnxGenerator:
             array.fill(0.0)
         self._inputs["mask"].fill(_MASKED)
         self._style: int | None = None
+        self._last = np.zeros(TICK_SIZE, np.float32)
+        self._blend = np.zeros(_BLENDED.stop, np.float32)
+        self._blend_ticks = 0
 
     def step(self, request: MotionRequest) -> MotionChunk:
         """Return the next chunk; see `engine.protocols.Generator`.
@@ -103,9 +110,8 @@ class OnnxGenerator:
         energy = float(np.clip(request.energy, 0.0, 1.0))
         if self._count == 0:
             inputs["history"][0] = self._starts.draw(self._random, style)
-        elif style != self._style:
-            # What it remembers of the other style would hold it there; the pose it is in is enough to go on from.
-            inputs["mask"].fill(_MASKED)
+        elif style != self._style and style is not None:
+            self._change_style(style)
         self._style = style
         phrase, energy = self._planner.phrase(
             request.first_tick, request.beats_per_bar, request.bar_tick, style, energy
@@ -133,7 +139,23 @@ class OnnxGenerator:
         inputs["mask"][slot] = _UNMASKED
         inputs["history"][:] = self._outputs["latent"]
         self._count += 1
-        return chunk_from_ticks(self._representation.decode(self._outputs["latent"]))
+        ticks = self._representation.decode(self._outputs["latent"])
+        left = np.clip(self._blend_ticks - np.arange(len(ticks)), 0, _BLEND_TICKS) / _BLEND_TICKS
+        ticks[:, _BLENDED] += (left * left * (3.0 - 2.0 * left))[:, None] * self._blend
+        self._blend_ticks -= len(ticks)
+        self._last = ticks[-1]
+        return chunk_from_ticks(ticks)
+
+    def _change_style(self, style: int) -> None:
+        """Go on as from a calm pose of another style, and let the difference to the present pose die away.
+
+        A dance holds to its style, because every dance it learnt did: asked within it, it would not change (measured).
+        """
+        self._inputs["mask"].fill(_MASKED)
+        self._inputs["history"][0] = self._starts.draw(self._random, style)
+        begun = self._representation.decode(self._inputs["history"])[-1]
+        self._blend = self._last[_BLENDED] - begun[_BLENDED]
+        self._blend_ticks = _BLEND_TICKS
 
     def _open(self, path: Path) -> tuple[Any, Any]:
         options = onnxruntime.SessionOptions()

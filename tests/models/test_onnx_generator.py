@@ -155,3 +155,32 @@ def test_shipped_seeds_differ_and_energy_is_felt(shipped: OnnxGenerator) -> None
         for energy in (0.1, 0.9)
     )
     assert wild > 1.15 * calm
+
+
+@SHIPPED
+def test_a_change_of_style_changes_the_dance_without_a_jump(shipped: OnnxGenerator) -> None:
+    silence = FeatureSpec().silence
+    shipped.reset(3)
+    rows = []
+    for tick in range(0, 12 * 40, 4):
+        style = "tango" if tick < 12 * 16 else "waltz"
+        motion = shipped.step(MotionRequest(tick, np.tile(silence, (4, 1)), 90.0, 3, 0, style, 0.5))
+        rows.append(
+            np.concatenate(
+                [
+                    motion.rotations.reshape(4, -1),
+                    motion.heading_delta_rad[:, None],
+                    motion.root_delta_m,
+                    motion.root_height_m[:, None],
+                    motion.contacts,
+                ],
+                axis=1,
+            )
+        )
+    positions = _positions(rows)
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=-1).mean(axis=1)
+    change = steps[12 * 16 - 2 : 12 * 19]
+    assert change.max() < 2.0 * np.quantile(steps, 0.98)
+    # A tango holds its arms: elbows and wrists keep their height; a waltz does not.
+    hands = positions[:, [20, 21], 1]
+    assert hands[12 * 22 :].std() > 2.0 * hands[12 * 4 : 12 * 16].std(axis=0).mean()

@@ -15,6 +15,7 @@ from engine.idle_generator import IdleGenerator
 from engine.inertia import Inertializer
 from engine.metrics import Metrics
 from engine.motion_track import MotionTrack, Pose
+from engine.phase_servo import FORESIGHT_TICKS, PhaseServo
 from engine.protocols import Generator
 from engine.settings import DancerSettings, SceneSettings
 from engine.skeleton import MIRROR_CONTACTS, mirror, quaternion_to_axis_angle
@@ -72,6 +73,7 @@ class Dancer:
         self._rows = np.tile(spec.silence, (64, 1))
         self._row_tick: int | None = None
         self._track = MotionTrack()
+        self._servo = PhaseServo()
         self._inertializer = Inertializer()
         self._source: Generator | None = None
         self._retry_tick = 0
@@ -85,6 +87,7 @@ class Dancer:
         self.energy = settings.energy
         self._mirror = settings.mirror
         self._seam = False
+        self._home = False
         self._hold = False
         self._held: Pose | None = None
         self._tick = -math.inf
@@ -139,9 +142,8 @@ class Dancer:
         """Start again from the model's start pose, in the middle of the stage, released from hold."""
         self._hold = False
         self._generator.reset(self._seed)
-        self._track.place(np.zeros(2), 0.0)
         self._guard.reset()
-        self._seam = True
+        self._seam = self._home = True
         self._retry_tick = 0
 
     # -- hearing --------------------------------------------------------------------------------------------------
@@ -164,7 +166,8 @@ class Dancer:
             # The start, or time has leapt (a lost sensor came back): begin anew at the chunk that is due.
             self._track.restart(math.floor(now_tick / chunk) * chunk)
             self._tick = -math.inf
-        while now_tick >= self._track.end - self._info.lookahead_ticks:
+        self._turn_to_source()
+        while now_tick >= self._track.end - self._lead_ticks():
             self._extend()
 
     def _pool(self, now_ns: int, row: NDArray[np.float32]) -> None:
@@ -191,12 +194,33 @@ class Dancer:
         if now_ns - self._quiet_since_ns >= self._settings.rest_after_s * NS_PER_S:
             self._resting = True
 
+    def _lead_ticks(self) -> int:
+        """Return how long ahead of its time a chunk is made: the servo needs the model's motion a beat ahead."""
+        return self._info.lookahead_ticks + (0 if self._resting else FORESIGHT_TICKS)
+
+    def _turn_to_source(self) -> None:
+        """When the dancer is to rest, or to dance again, or to change sides, drop what was made ahead."""
+        if self._source is None:
+            return
+        idling = self._source is self._idle
+        lost = idling and self._track.end < self._retry_tick
+        if not self._seam and (lost or self._resting == idling):
+            return
+        chunk = self._info.chunk_ticks
+        earliest = math.ceil(max(self._track.shown_tick + 2, self._tick + 2) / chunk) * chunk
+        if earliest < self._track.end:
+            self._track.truncate(earliest)
+        if self._home:
+            self._home = False
+            self._track.place(np.zeros(2), 0.0)
+
     # -- moving ---------------------------------------------------------------------------------------------------
 
     def _extend(self) -> None:
         """Ask for the next chunk and put it on the track; never fails."""
         first, count = self._track.end, self._info.chunk_ticks
-        newest = first - self._info.lookahead_ticks
+        # The servo's foresight is a whole beat: the music of a beat ago stands where the model expects the newest.
+        newest = first - self._lead_ticks()
         ticks = np.arange(newest - count + 1, newest + 1)
         known = np.minimum(ticks, self._row_tick if self._row_tick is not None else 0)
         request = MotionRequest(
@@ -214,6 +238,7 @@ class Dancer:
         if self._mirror:
             chunk = _mirrored(chunk)
         self._track.append(chunk, self._steering(chunk), seam)
+        self._servo.see(self._track, first, source is self._generator)
 
     def _generate(self, request: MotionRequest) -> tuple[MotionChunk, Generator]:
         """Return a chunk from the model, or from the idle sway if the dancer rests or the model is lost."""
@@ -277,9 +302,10 @@ class Dancer:
         tick = max(tick, self._tick)
         leapt = tick - self._tick > _LEAP * interval_s / self._time.seconds(1.0)
         self._tick = tick
-        while not self._track.has(tick):
+        shown = self._servo.motion_tick(tick, self._track.end, self._time.tempo_bpm)
+        while not self._track.has(shown):
             self._extend()
-        pose, epoch = self._track.sample(tick)
+        pose, epoch = self._track.sample(shown)
         if self._hold:
             if self._held is None:
                 self._held = pose
@@ -287,7 +313,7 @@ class Dancer:
             pose = self._held
         elif self._held is not None or epoch != self._epoch or leapt:
             self._held = None
-            later = tick + _GLANCE_TICKS
+            later = shown + _GLANCE_TICKS
             ahead = self._track.sample(later)[0] if self._track.has(later) else None
             self._inertializer.change(pose, ahead, self._time.seconds(_GLANCE_TICKS))
         self._epoch = epoch

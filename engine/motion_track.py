@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.skeleton import axis_angle_to_quaternion, quaternion_multiply
 from engine.types import MotionChunk
 
-# Enough for two chunks of any model and the interpolation's neighbours; a power of two.
+# Five beats: what is shown, what the phase servo looks ahead, and two chunks of any model.
 _CAPACITY = 64
 
 
@@ -39,6 +39,7 @@ class MotionTrack:
         self._quaternions = np.zeros((_CAPACITY, 24, 4))
         self._quaternions[..., 3] = 1.0
         self._roots = np.zeros((_CAPACITY, 3))
+        self._headings = np.zeros(_CAPACITY)
         self._contacts = np.zeros((_CAPACITY, 4))
         self._quaternion_tangents = np.zeros((_CAPACITY, 24, 4))
         self._root_tangents = np.zeros((_CAPACITY, 3))
@@ -70,6 +71,29 @@ class MotionTrack:
         self._first = self._end = first_tick
         self._shown_tick = first_tick - 1
         self._epoch += 1
+
+    def truncate(self, tick: int) -> None:
+        """Forget the ticks from `tick` on, none of which has been shown; the dance goes on from the one before.
+
+        Raises:
+            ValueError: one of them has been shown, or nothing would be left.
+        """
+        if not max(self._first, self._shown_tick) < tick <= self._end:
+            raise ValueError(f"cannot forget tick {tick}: shown up to {self._shown_tick}, known to {self._end}")
+        self._end = tick
+        last = (tick - 1) % _CAPACITY
+        self._position_m = self._roots[last, [0, 2]].copy()
+        self._heading_rad = float(self._headings[last])
+
+    def poses(self, ticks: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Return quaternions (n, 24, 4), roots (n, 3) and epochs (n,) of known ticks (n,)."""
+        slots = ticks % _CAPACITY
+        return self._quaternions[slots], self._roots[slots], self._epochs[slots]
+
+    @property
+    def shown_tick(self) -> int:
+        """The newest tick that playback has touched."""
+        return self._shown_tick
 
     def place(self, position_m: NDArray[np.float64], heading_rad: float) -> None:
         """Put the dancer somewhere else for the ticks to come."""
@@ -104,6 +128,7 @@ class MotionTrack:
             self._quaternions[slot] = local[i]
             self._roots[slot] = (self._position_m[0], float(chunk.root_height_m[i]), self._position_m[1])
             self._contacts[slot] = chunk.contacts[i]
+            self._headings[slot] = self._heading_rad
             self._epochs[slot] = self._epoch
         self._set_tangents(max(self._end - 1, self._first), self._end + count)
         self._end += count

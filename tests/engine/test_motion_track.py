@@ -141,3 +141,19 @@ def test_the_inertializer_takes_over_a_moving_motion_without_a_kick() -> None:
     speed = np.diff([pose.translation_m[2] for pose in shown]) / dt
     assert np.abs(np.diff(speed)).max() < 0.6, "no kick"
     assert speed[-1] == pytest.approx(2.0, abs=0.01)
+
+
+def test_what_was_not_shown_can_be_made_anew() -> None:
+    track = MotionTrack()
+    track.restart(0)
+    for seed in range(3):
+        track.append(chunk(forward=0.1, turn=0.02, seed=seed))
+    track.sample(2.5)
+    track.truncate(8)
+    assert track.end == 8
+    assert track.heading_rad == pytest.approx(0.16)
+    track.append(chunk(forward=0.0, seed=9), seam=True)
+    pose, _ = track.sample(8.0)
+    assert pose.translation_m[[0, 2]] == pytest.approx(track.position_m)
+    with pytest.raises(ValueError, match="cannot forget"):
+        track.truncate(8)

@@ -28,6 +28,8 @@ from engine.cli.options import (
 )
 from engine.errors import UserError
 
+GMD_TRAINING = Path(__file__).parents[2] / "config" / "training" / "gmd.toml"
+
 app = typer.Typer(
     name="pasdedeux",
     help="A virtual dancer that follows the band, live.",
@@ -169,6 +171,34 @@ def prepare(
     from engine.cli.offline import prepare_data
 
     prepare_data(data, out, workers, sheets)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder made by `prepare`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run: checkpoints and figures.")],
+    settings: Annotated[Path, typer.Option("--settings", metavar="FILE", help="Training run (TOML).")] = GMD_TRAINING,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Stop after this long.")] = None,
+) -> None:
+    """Train the music -> dance model."""
+    from engine.cli.offline import train_model
+
+    logging.getLogger().setLevel(logging.INFO)
+    train_model(settings, data, out, resume, minutes)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder made by `train`.")],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder made by `prepare`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the artifact goes.")],
+    step: Annotated[int | None, typer.Option("--step", help="Of which checkpoint; the newest by default.")] = None,
+) -> None:
+    """Export a trained model for the stage: ONNX, tables and manifest, with its parity measured."""
+    from engine.cli.offline import export_model
+
+    export_model(run, data, out, step)
 
 
 def main() -> None:

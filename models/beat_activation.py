@@ -107,7 +107,6 @@ class BeatActivation:
         # Before the first hop the network was taught zeros after normalisation: bands at their mean.
         self._before = np.tile(weights["mean"], FRONT_HOPS).astype(np.float32)
         self._one, self._two = _Gru(weights, "gru1"), _Gru(weights, "gru2")
-        self.likelihoods: NDArray[np.float32] | None = weights.get("likelihoods")
         self._head, self._head_bias = np.ascontiguousarray(weights["head.weight"]), weights["head.bias"]
         self.reset()
 

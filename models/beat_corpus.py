@@ -17,6 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from models.beat_band import (
+    BASS,
+    BASS_PROGRAMS,
+    CHORD_PROGRAMS,
+    CHORDS,
+    LEAD,
+    LEAD_PROGRAMS,
+    LENGTH_BEATS,
+    make_score,
+    write_bass_and_chords,
+    write_clicks,
+    write_drums,
+    write_melody,
+)
 from models.rendering.read_abc import parse_abc
 from models.rendering.scores import (
     DRUM_CHANNEL,
@@ -25,7 +39,6 @@ from models.rendering.scores import (
     humanise,
     list_groove,
     loop,
-    make_notes,
     merge,
     only,
     read_groove,
@@ -36,10 +49,6 @@ from models.rendering.scores import (
 )
 from models.rendering.synth import SAMPLE_RATE_HZ, SoundFont, render
 from models.rendering.tempo import from_beat_times
-
-_BASS, _CHORDS, _LEAD_CHANNEL = 4, 5, 6
-_LENGTH_BEATS = 112
-"""Every piece is at least this long: 35 s at 190 bpm."""
 
 
 @dataclass(frozen=True)
@@ -59,163 +68,6 @@ class Clip:
     bar_positions: NDArray[np.int64]
     unknown_s: NDArray[np.float64]
     beats_per_bar: int
-
-
-# ------------------------------------------------------------------------------------------- accompaniment by rule
-
-_COMP = (0, 1, 2, 4, 5, 6, 7, 11, 16, 18, 21, 24, 25, 26, 27, 28, 29, 30, 46, 48, 50, 61, 62, 80, 81, 88, 90)
-_LOW = (32, 33, 34, 35, 36, 38, 39, 43, 58)
-_LEAD = (*_COMP, 9, 10, 12, 13, 22, 40, 41, 42, 56, 57, 60, 64, 65, 66, 68, 71, 73, 75, 52, 53, 82, 85, 105, 109)
-
-
-def _score(rows: list[tuple[float, float, float, float, float]], per_bar: int) -> Score:
-    """Make a score of rows (start, duration, pitch, velocity, channel)."""
-    notes = make_notes((a, a + d, int(c), int(p), int(v)) for a, d, p, v, c in rows)
-    return Score(notes, _LENGTH_BEATS, per_bar)
-
-
-def write_bass_and_chords(rng: np.random.Generator, per_bar: int, tempo_bpm: float) -> Score:
-    """Write bass and chords in a random key, rhythm and density."""
-    triple = rng.random() < 0.15
-    grid = 3 if triple else (4 if tempo_bpm < rng.uniform(85, 130) else 2)
-    cells = per_bar * grid
-    on_beat = np.arange(cells) % grid == 0
-    key, roots = int(rng.integers(12)), (0, 2, 4, 5, 7, 9)
-
-    def rhythm(density: float, anchored: float) -> NDArray[np.bool_]:
-        odds = np.where(on_beat, density * 1.6, density * rng.uniform(0.2, 0.9))
-        if grid == 4:
-            odds[(np.arange(cells) % 4 == 2)] *= 1.6
-        played: NDArray[np.bool_] = rng.random(cells) < odds
-        played[0] = rng.random() < anchored
-        return played
-
-    bass, comp = rhythm(rng.uniform(0.2, 0.7), 0.93), rhythm(rng.uniform(0.15, 0.7), 0.8)
-    chord_style = rng.choice(["pad", "comp", "offbeat", "arpeggio", "boomchuck"], p=[0.2, 0.35, 0.1, 0.2, 0.15])
-    rows: list[tuple[float, float, float, float, float]] = []
-    root = 0
-    change_bars = int(rng.choice([1, 2], p=[0.75, 0.25]))
-    for bar in range(_LENGTH_BEATS // per_bar):
-        if bar % change_bars == 0:
-            root = int(rng.choice(roots))
-        third = 3 if root in (2, 4, 9) else 4
-        chord = np.array([0, third, 7, 12]) + 52 + (key + root + 5) % 12 - 5
-        low = 36 + (key + root) % 12 - (12 if rng.random() < 0.1 else 0)
-        start = bar * per_bar
-        if rng.random() < 0.1:
-            bass, comp = rhythm(rng.uniform(0.2, 0.7), 0.93), rhythm(rng.uniform(0.15, 0.7), 0.8)
-        hits = np.flatnonzero(bass) if chord_style != "boomchuck" else np.array([0])
-        for i, cell in enumerate(hits):
-            until = hits[i + 1] if i + 1 < len(hits) else cells
-            pitch = low + (7 if rng.random() < 0.2 and cell else 0)
-            rows.append((start + cell / grid, 0.9 * (until - cell) / grid, pitch, rng.integers(70, 115), _BASS))
-        if chord_style == "pad":
-            rows += [(start, per_bar * 0.98, p, rng.integers(55, 90), _CHORDS) for p in chord]
-        elif chord_style == "arpeggio":
-            order = rng.permutation(4)
-            rows += [
-                (start + c / grid, 1 / grid, chord[order[c % 4]], 75 + 15 * (c % grid == 0), _CHORDS)
-                for c in range(cells)
-            ]
-        else:
-            if chord_style == "comp":
-                cells_hit = np.flatnonzero(comp) / grid
-            elif chord_style == "offbeat":
-                cells_hit = np.arange(per_bar) + 0.5
-            else:
-                cells_hit = np.arange(1, per_bar)
-            held = rng.uniform(0.2, 0.9) / (1 if grid == 2 else 2)
-            rows += [(start + t, held, p, rng.integers(60, 100), _CHORDS) for t in cells_hit for p in chord]
-    return _score(rows, per_bar)
-
-
-def write_melody(rng: np.random.Generator, per_bar: int, tempo_bpm: float) -> Score:
-    """Write a tune: a random walk over a scale in phrases that repeat."""
-    grid = 4 if tempo_bpm < rng.uniform(70, 110) else 2
-    scale = np.array([0, 2, 4, 5, 7, 9, 11])
-    phrase_bars = int(rng.choice([2, 4]))
-    cells = phrase_bars * per_bar * grid
-    odds = np.where(np.arange(cells) % grid == 0, rng.uniform(0.5, 0.95), rng.uniform(0.15, 0.7))
-    rows: list[tuple[float, float, float, float, float]] = []
-    phrase: list[tuple[float, float, int]] = []
-    for start in range(0, _LENGTH_BEATS, phrase_bars * per_bar):
-        if not phrase or rng.random() < 0.4:
-            hits = np.flatnonzero(rng.random(cells) < odds)
-            degree, phrase = int(rng.integers(7, 14)), []
-            for i, cell in enumerate(hits):
-                until = hits[i + 1] if i + 1 < len(hits) else cells
-                degree = int(np.clip(degree + rng.integers(-2, 3), 4, 18))
-                phrase.append(
-                    (cell / grid, min(2.0, (until - cell) / grid), 60 + 12 * (degree // 7 - 1) + scale[degree % 7])
-                )
-        if rng.random() < 0.85:
-            rows += [(start + t, 0.9 * d, p, rng.integers(70, 115), _LEAD_CHANNEL) for t, d, p in phrase]
-    return _score(rows, per_bar)
-
-
-def write_drums(rng: np.random.Generator, per_bar: int, tempo_bpm: float) -> Score:
-    """Write drums in a random style for any metre."""
-    grid = 3 if rng.random() < 0.12 else (4 if tempo_bpm < rng.uniform(80, 120) else 2)
-    style = rng.choice(["rock", "four", "half", "waltz", "sparse", "percussion"], p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
-    if per_bar == 3:
-        style = str(rng.choice(["waltz", "rock", "sparse"], p=[0.6, 0.2, 0.2]))
-    cells = per_bar * grid
-    kick, snare = np.zeros(cells, bool), np.zeros(cells, bool)
-    kick[0] = True
-    if style == "four":
-        kick[::grid] = True
-        snare[grid :: 2 * grid] = rng.random() < 0.7
-    elif style == "half":
-        snare[(per_bar // 2) * grid] = True
-    elif style == "waltz":
-        snare[grid::grid] = rng.random() < 0.7
-    elif style == "rock":
-        snare[grid :: 2 * grid] = True
-        kick |= (rng.random(cells) < 0.2) & ~snare
-    else:
-        kick |= rng.random(cells) < 0.15
-        snare |= rng.random(cells) < 0.12
-    hat_every = int(rng.choice([1, max(1, grid // 2), grid], p=[0.3, 0.4, 0.3]))
-    hat = np.zeros(cells, bool)
-    if rng.random() < 0.85:
-        hat[(grid // 2 if grid % 2 == 0 and rng.random() < 0.15 else 0) :: hat_every] = True
-    hat_pitch = int(rng.choice([42, 42, 46, 51, 70, 54]))
-    kick_pitch, snare_pitch = int(rng.choice([35, 36])), int(rng.choice([37, 38, 39, 40]))
-    if style == "percussion":
-        kick_pitch, snare_pitch = int(rng.choice([61, 64, 66])), int(rng.choice([60, 62, 63, 65, 76]))
-    rows: list[tuple[float, float, float, float, float]] = []
-    for bar in range(_LENGTH_BEATS // per_bar):
-        fill = bar % 8 == 7 and rng.random() < 0.5
-        for cell in range(cells):
-            at = bar * per_bar + cell / grid
-            strong = 12 if cell % grid == 0 else 0
-            if fill and cell >= cells // 2:
-                if rng.random() < 0.75:
-                    rows.append((at, 0.1, rng.choice([38, 41, 45, 48]), rng.integers(80, 120), DRUM_CHANNEL))
-                continue
-            rows += [(at, 0.1, kick_pitch, rng.integers(90, 122), DRUM_CHANNEL)] if kick[cell] else []
-            rows += [(at, 0.1, snare_pitch, rng.integers(85, 122), DRUM_CHANNEL)] if snare[cell] else []
-            rows += [(at, 0.1, hat_pitch, rng.integers(50, 90) + strong, DRUM_CHANNEL)] if hat[cell] else []
-        if bar % 8 == 0 and rng.random() < 0.4:
-            rows.append((bar * per_bar, 0.5, 49, rng.integers(80, 115), DRUM_CHANNEL))
-    return _score(rows, per_bar)
-
-
-def write_clicks(rng: np.random.Generator) -> Score:
-    """Write a metronome: one sound a beat, the bar's first perhaps another, perhaps soft ones between."""
-    per_bar = int(rng.choice([3, 4], p=[0.3, 0.7]))
-    sound, first = (int(p) for p in rng.choice([31, 33, 37, 39, 42, 54, 56, 67, 75, 76, 77, 81], 2))
-    accented, between = rng.random() < 0.5, rng.random() < 0.2
-    rows: list[tuple[float, float, float, float, float]] = []
-    for beat in range(_LENGTH_BEATS):
-        strong = accented and beat % per_bar == 0
-        rows.append((beat, 0.1, first if strong else sound, 115 if strong else 95, DRUM_CHANNEL))
-        if between:
-            rows.append((beat + 0.5, 0.1, sound, 55, DRUM_CHANNEL))
-    return _score(rows, per_bar)
-
-
-# --------------------------------------------------------------------------------------------------- time and sound
 
 
 def tempo_curve(rng: np.random.Generator, kind: str, tempo_bpm: float, beats: int) -> NDArray[np.float64]:
@@ -333,10 +185,14 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
     Played music stays near its own tempo: how much goes on in a beat is what tells the beat from its double.
     """
     source = rng.choice(["pop", "tune", "drummer", "band", "clicks"], p=[0.42, 0.08, 0.23, 0.23, 0.04])
-    programs = {_BASS: int(rng.choice(_LOW)), _CHORDS: int(rng.choice(_COMP)), _LEAD_CHANNEL: int(rng.choice(_LEAD))}
+    programs = {
+        BASS: int(rng.choice(BASS_PROGRAMS)),
+        CHORDS: int(rng.choice(CHORD_PROGRAMS)),
+        LEAD: int(rng.choice(LEAD_PROGRAMS)),
+    }
     if source == "pop":
         song, tempo = library.pop[rng.integers(len(library.pop))]
-        score = excerpt(song, song.first_downbeat + 4 * int(rng.integers(0, 24)), _LENGTH_BEATS)
+        score = excerpt(song, song.first_downbeat + 4 * int(rng.integers(0, 24)), LENGTH_BEATS)
         if rng.random() < 0.35:  # the player's liberties removed
             notes = score.notes.copy()
             for name in ("start", "end"):
@@ -345,7 +201,11 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
         dropped = [c for c, odds in ((0, 0.2), (1, 0.3), (2, 0.07)) if rng.random() < odds]
         if len(dropped) < 3:
             score = only(score, {0, 1, 2} - set(dropped))
-        programs |= {0: int(rng.choice(_LEAD)), 1: int(rng.choice(_LEAD)), 2: int(rng.choice(_COMP))}
+        programs |= {
+            0: int(rng.choice(LEAD_PROGRAMS)),
+            1: int(rng.choice(LEAD_PROGRAMS)),
+            2: int(rng.choice(CHORD_PROGRAMS)),
+        }
         if rng.random() < 0.5:
             programs[2] = int(rng.choice((0, 0, 0, 1, 2, 4, 5, 24, 25, 25, 27)))
         solo = rng.random() < 0.3
@@ -356,20 +216,20 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
     elif source == "tune":
         tune = library.tunes[rng.integers(len(library.tunes))]
         bars = tune.length_beats // tune.beats_per_bar * tune.beats_per_bar
-        score = loop(excerpt(tune, 0, bars), _LENGTH_BEATS)
-        programs[0] = int(rng.choice(_LEAD))
+        score = loop(excerpt(tune, 0, bars), LENGTH_BEATS)
+        programs[0] = int(rng.choice(LEAD_PROGRAMS))
         tempo = float(rng.uniform(75, 165))
         drums, backing, melody = rng.random() < 0.35, rng.random() < 0.7, False
     elif source == "drummer":
         played, tempo = library.drums[rng.integers(len(library.drums))]
-        score = loop(excerpt(played, 0, max(4, played.length_beats // 4 * 4)), _LENGTH_BEATS)
+        score = loop(excerpt(played, 0, max(4, played.length_beats // 4 * 4)), LENGTH_BEATS)
         tempo *= 2 ** rng.normal(0, 0.12)
         drums, backing, melody = False, rng.random() < 0.5, rng.random() < 0.4
     elif source == "clicks":
         score, tempo = write_clicks(rng), float(rng.uniform(58, 195))
         drums, backing, melody = False, False, False
     else:
-        score = _score([], int(rng.choice([2, 3, 4], p=[0.05, 0.25, 0.7])))
+        score = make_score([], int(rng.choice([2, 3, 4], p=[0.05, 0.25, 0.7])))
         tempo = float(rng.uniform(58, 190))
         drums, backing, melody = rng.random() < 0.55, True, rng.random() < 0.6
     while tempo > 195:
@@ -385,7 +245,7 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
         near = [played for played, bpm in library.drums if 0.8 < bpm / tempo < 1.25]
         if per_bar == 4 and near and rng.random() < 0.5:
             played = near[rng.integers(len(near))]
-            score = merge(score, loop(excerpt(played, 0, max(4, played.length_beats // 4 * 4)), _LENGTH_BEATS))
+            score = merge(score, loop(excerpt(played, 0, max(4, played.length_beats // 4 * 4)), LENGTH_BEATS))
         else:
             score = merge(score, write_drums(rng, per_bar, tempo))
     if rng.random() < 0.3:  # electronic and other kits
@@ -398,7 +258,7 @@ def make_clip(rng: np.random.Generator, library: Library, fonts: list[SoundFont]
     """Draw one clip: a piece, a tempo curve, swing, an intro without drums, a break, a room."""
     score, tempo = _arrange(rng, library)
     kind = str(rng.choice(["steady", "drift", "rubato", "ramp", "jump"], p=[0.38, 0.27, 0.1, 0.1, 0.15]))
-    times = tempo_curve(rng, kind, tempo, _LENGTH_BEATS + 1)
+    times = tempo_curve(rng, kind, tempo, LENGTH_BEATS + 1)
     lead_s = float(rng.uniform(0, 2.5) if rng.random() < 0.5 else rng.uniform(0, 0.3))
     if rng.random() < 0.2:
         score = swing(score, rng.uniform(1.2, 2.2))

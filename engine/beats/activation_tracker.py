@@ -52,13 +52,11 @@ class ActivationFunction(Protocol):
         delay_ns: how long after a beat its activation peaks (constant, measured).
         tempo_classes_bpm: (C,) of `Activation.tempo_log_chances`, or None.
         hears_bars: whether `downbeat` means anything.
-        likelihoods: of `Activation.beat`, see `BeatFilter`; None if they were not measured.
     """
 
     delay_ns: int
     tempo_classes_bpm: NDArray[np.float64] | None
     hears_bars: bool
-    likelihoods: NDArray[np.float32] | None
 
     def process(self, bands: NDArray[np.float32]) -> Activation:
         """Take one hop's bands (88,)."""
@@ -83,7 +81,7 @@ class ActivationTracker:
     def __init__(self, activation: ActivationFunction, settings: FilterSettings | None = None) -> None:
         self._activation = activation
         self._spectrum = BandSpectrum()
-        self._filter = BeatFilter(settings, activation.likelihoods)
+        self._filter = BeatFilter(settings)
         self._metre = MetreFilter()
         self._tempo_map: NDArray[np.float64] | None = None
         if activation.tempo_classes_bpm is not None:

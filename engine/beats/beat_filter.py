@@ -28,66 +28,25 @@ class FilterSettings:
         tempo_rigidity: a period changes from beat to beat by x with a chance falling as exp(-rigidity |x|).
         tempo_jump: chance, at each beat, of any other tempo.
         restart: chance, in each hop, of any other tempo and phase.
+        beat_share: activation that says nothing either way (how often a hop is on a beat, about).
         weight: exponent of the likelihood; neighbouring hops say the same thing, so it is below 1.
         lowest, highest: limits of a hop's likelihood ratio: one missing or false onset must not kill a hypothesis.
         prior_bpm, prior_octaves: centre and width of the log-normal prior on tempo.
+        width_hops: standard deviation of an activation peak.
         tempo_weight: exponent, per beat-like half second, of outside evidence on tempo.
     """
 
     tempo_rigidity: float = 60.0
-    tempo_jump: float = 0.01
-    restart: float = 2e-4
+    tempo_jump: float = 0.002
+    restart: float = 2e-5
+    beat_share: float = 0.06
     weight: float = 0.6
     lowest: float = 0.15
     highest: float = 12.0
     prior_bpm: float = 112.0
     prior_octaves: float = 0.55
+    width_hops: float = 1.2
     tempo_weight: float = 0.15
-
-
-PLACES = 13
-"""Places in a beat that activations tell apart: 4 hops before the beat to 4 after it, then near its half, its thirds,
-its quarters (within 2 hops), and elsewhere."""
-PACES = 3
-"""Slow (below 85 bpm), middling, fast (above 140): the slower the beat, the more goes on within it."""
-_ACTIVATION_EDGES = np.array([0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.11, 0.16, 0.22, 0.3, 0.4, 0.5, 0.62, 0.75, 0.87])
-GRADES = len(_ACTIVATION_EDGES) + 1
-"""Activations are told apart in so many grades."""
-
-
-def grade(activation: float) -> int:
-    """Return the grade, 0 to GRADES - 1, of an activation."""
-    return int(_ACTIVATION_EDGES.searchsorted(activation))
-
-
-def place(position: NDArray[np.float64], period: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return place + PLACES * pace of positions [hops since the beat, 0 <= position < period] in beats of a period."""
-    after = np.round(position).astype(int)
-    before = np.round(period - position).astype(int)
-    phase = position / period
-
-    def near(*targets: float) -> NDArray[np.bool_]:
-        return np.any([np.abs(phase - t) * period <= 2.0 for t in targets], axis=0)
-
-    out = np.select(
-        [after <= 4, before <= 4, near(0.5), near(1 / 3, 2 / 3), near(0.25, 0.75)],
-        [4 + after, 4 - before, 9, 10, 11],
-        12,
-    )
-    bpm = 60.0 * HOPS_PER_S / period
-    return np.asarray(out + PLACES * ((bpm > 85).astype(int) + (bpm > 140)), np.intp)
-
-
-def bump_likelihoods(share: float = 0.06, width_hops: float = 1.2) -> NDArray[np.float32]:
-    """Return likelihood ratios (GRADES, PLACES * PACES) for an activation of which nothing was measured.
-
-    It is taken for the chance of a beat, smeared by a Gaussian; `share` is the activation that says nothing.
-    """
-    middles = np.concatenate([[0.003], np.sqrt(_ACTIVATION_EDGES[1:] * _ACTIVATION_EDGES[:-1]), [0.93]])[:, None]
-    bump = np.zeros(PLACES)
-    bump[:9] = np.exp(-0.5 * (np.arange(-4, 5) / width_hops) ** 2)
-    ratios = bump * middles / share + (1 - bump) * (1 - middles) / (1 - share)
-    return np.tile(ratios, PACES).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +69,9 @@ class BeatFilter:
 
     Args:
         settings: see there.
-        likelihoods: (GRADES, PLACES * PACES) ratios P(grade | place) / P(grade) of the activation it will be given.
     """
 
-    def __init__(self, settings: FilterSettings | None = None, likelihoods: NDArray[np.float32] | None = None) -> None:
+    def __init__(self, settings: FilterSettings | None = None) -> None:
         self.settings = s = settings or FilterSettings()
         self.periods = _PERIODS
         count = len(self.periods)
@@ -126,9 +84,8 @@ class BeatFilter:
         self._phase = (position / length).astype(np.float32)
         turn = np.exp(2j * np.pi * self._phase)
         self._cos, self._sin = turn.real.astype(np.float32), turn.imag.astype(np.float32)
-        self._place = place(position, length)
-        table = bump_likelihoods() if likelihoods is None else likelihoods
-        self._table = (np.clip(table, s.lowest, s.highest) ** s.weight).astype(np.float32)
+        distance = np.minimum(position, length - position)
+        self._bump = np.exp(-0.5 * (distance / s.width_hops) ** 2).astype(np.float32)
         self._length = length.astype(np.float32)
 
         bpm = 60.0 * HOPS_PER_S / self.periods
@@ -159,7 +116,9 @@ class BeatFilter:
         p, new = self._p, self._next
         new[1:] = p[:-1]
         new[self._first] = p[self._last] @ self._move
-        new *= self._table[grade(activation)][self._place]
+        on = min(max(activation / s.beat_share, s.lowest), s.highest) ** s.weight
+        off = max((1.0 - activation) / (1.0 - s.beat_share), s.lowest) ** s.weight
+        new *= self._bump * np.float32(on - off) + np.float32(off)
         # The restart is mixed in after the evidence: a fresh guess has no say in this hop yet.
         total = float(new.sum())
         new *= np.float32((1.0 - s.restart) / total)

@@ -26,7 +26,6 @@ class FluxActivation:
     delay_ns = 20_000_000
     tempo_classes_bpm: NDArray[np.float64] | None = None
     hears_bars = False
-    likelihoods: NDArray[np.float32] | None = None
 
     def __init__(self) -> None:
         weights = np.ones(BandSpectrum.count, np.float32)

@@ -1,0 +1,162 @@
+"""The commands as a user types them, in processes of their own."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from engine.skeleton import forward_kinematics
+
+ROOT = Path(__file__).parents[3]
+DEMO = ROOT / "config" / "demo" / "demo.ogg"
+# No sound server is looked for: what these tests try does not depend on one.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PULSE_SERVER": "unix:/nonexistent", "TERM": "dumb"}
+
+
+def pasdedeux(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "engine", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the first 8 s of the demo song."""
+    samples, rate = soundfile.read(DEMO, frames=8 * 48_000)
+    path = tmp_path_factory.mktemp("song") / "song.wav"
+    soundfile.write(path, samples, rate)
+    return path
+
+
+@pytest.fixture(scope="module")
+def rendered(song: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("render")
+    for name, seed in (("one", 5), ("same", 5), ("other", 6)):
+        done = pasdedeux("dance", song, "--render", out / name, "--seed", seed)
+        assert done.returncode == 0, done.stderr
+    return out
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(rendered: Path) -> None:
+    assert sorted(digests(rendered / "one")) == ["beats.csv", "dance.bvh", "dance.npz"]
+    assert digests(rendered / "one") == digests(rendered / "same")
+    one, other = digests(rendered / "one"), digests(rendered / "other")
+    assert one["dance.npz"] != other["dance.npz"]
+    assert one["beats.csv"] == other["beats.csv"], "the seed is the dancer's, not the tracker's"
+
+
+def test_the_files_hold_what_they_promise(rendered: Path) -> None:
+    with np.load(rendered / "one" / "dance.npz") as dance:
+        time_s, rotations = dance["time_s"], dance["rotations"]
+        translation, joints = dance["translation_m"], dance["joints_m"]
+    assert len(time_s) == pytest.approx(8 * 60, abs=2)
+    assert np.diff(time_s) == pytest.approx(1 / 60, abs=1e-6)
+    assert rotations.shape == joints.shape == (len(time_s), 24, 3)
+    assert translation.shape == (len(time_s), 3)
+    assert joints == pytest.approx(forward_kinematics(rotations, translation)[0], abs=1e-5)
+    with (rendered / "one" / "beats.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["time_s", "beat_index", "bar_beat", "tempo_bpm", "confidence"]
+    late = [float(row["tempo_bpm"]) for row in rows if float(row["time_s"]) > 6.0]
+    assert late == pytest.approx([118.0] * len(late), abs=3.0)
+
+
+def test_a_recorded_show_is_replayed_to_the_byte(song: Path, tmp_path: Path) -> None:
+    done = pasdedeux("dance", song, "--duration", 3, "--web", "off", "--record", tmp_path / "night")
+    assert done.returncode == 0, done.stderr
+    done = pasdedeux("replay", tmp_path / "night", "--render", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    assert "identical to the show" in done.stderr
+    assert "not identical" not in done.stderr
+    assert json.loads((tmp_path / "night" / "session.json").read_text())["poses"] > 100
+
+
+def test_check_says_ready_or_what_to_fix(song: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = pasdedeux("check", song, "--web", port)
+        assert done.returncode == 2
+        assert str(port) in done.stdout
+    done = pasdedeux("check", song, "--web", port)
+    assert done.returncode == 0, done.stdout
+    assert "ready" in done.stdout
+
+
+def _bad_inputs(tmp_path: Path) -> dict[str, list[object]]:
+    broken, empty, text = tmp_path / "broken.wav", tmp_path / "empty.flac", tmp_path / "words.ogg"
+    broken.write_bytes(b"RIFF\x00\x10\x00\x00WAVEfmt junk")
+    empty.write_bytes(b"")
+    text.write_text("these are words")
+    show = tmp_path / "show.toml"
+    show.write_text("[dancer]\nenrgy = 1\n")
+    return {
+        "missing file": ["dance", tmp_path / "nowhere.wav", "--render", tmp_path / "o"],
+        "broken file": ["dance", broken, "--render", tmp_path / "o"],
+        "empty file": ["dance", empty, "--render", tmp_path / "o"],
+        "no audio": ["dance", text, "--web", "off"],
+        "unknown setting": ["dance", DEMO, "--show", show],
+        "unknown override": ["dance", DEMO, "--set", "dancer.enrgy=1"],
+        "unknown style": ["dance", DEMO, "--render", tmp_path / "o", "--style", "breakdance"],
+        "unknown model": ["dance", DEMO, "--render", tmp_path / "o", "--set", "dancer.model=nobody"],
+        "no port": ["dance", DEMO, "--web", "eighty"],
+        "no target": ["dance", DEMO, "--web", "off", "--osc", "host:port:port"],
+        "render a microphone": ["dance", "--render", tmp_path / "o"],
+        "no such device": ["dance", "No Such Device", "--web", "off"],
+        "not a session": ["replay", tmp_path],
+        "into a file": ["dance", DEMO, "--duration", "2", "--render", show / "sub"],
+        "no data": ["prepare", "--data", tmp_path, "--out", tmp_path / "o"],
+    }
+
+
+def test_bad_input_gives_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    for name, arguments in _bad_inputs(tmp_path).items():
+        done = pasdedeux(*arguments)
+        said = done.stderr.strip().splitlines()
+        assert done.returncode == 2, f"{name}: {done.stderr}"
+        assert said, name
+        assert "Traceback" not in done.stderr, name
+        assert said[-1].startswith("error: "), f"{name}: {said}"
+
+
+def test_an_occupied_port_is_named(song: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = pasdedeux("dance", song, "--web", port)
+    assert done.returncode == 2
+    assert str(port) in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["8 kHz", "192 kHz", "silence", "clipping", "direct current", "six channels"])
+def test_odd_audio_is_danced_to(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(1)
+    rate = {"8 kHz": 8_000, "192 kHz": 192_000}.get(kind, 44_100)
+    samples = rng.normal(0.0, 0.1, (3 * rate, 6 if kind == "six channels" else 2)).astype(np.float32)
+    if kind == "silence":
+        samples[:] = 0.0
+    elif kind == "clipping":
+        samples = (samples * 100.0).clip(-1.0, 1.0)
+    elif kind == "direct current":
+        samples[:] = 0.7
+    soundfile.write(tmp_path / "odd.wav", samples, rate)
+    done = pasdedeux("dance", tmp_path / "odd.wav", "--render", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out" / "dance.npz") as dance:
+        assert np.isfinite(dance["joints_m"]).all()
+        assert len(dance["time_s"]) == pytest.approx(180, abs=2)

@@ -26,6 +26,10 @@ _REPORT_HOPS = 12
 leans towards whatever has not yet been contradicted, which is late and slow."""
 _REPORT_EVERY_HOPS = 2
 _TEMPO_EVERY_HOPS = 10
+_TEMPO_BLUR = 0.1
+"""Evidence on tempo is blurred by 10 %: it is there to tell a beat from its double, not to measure."""
+_TEMPO_DOUBT = 0.05
+"""Added to its chances: it may be wrong, and must be overthrown by beats that say so."""
 _LISTEN_HOPS = 4
 """A beat's downbeat chance is the highest within so many hops of it."""
 
@@ -86,9 +90,8 @@ class ActivationTracker:
         self._tempo_map: NDArray[np.float64] | None = None
         if activation.tempo_classes_bpm is not None:
             bpm = 60.0 * HOPS_PER_S / self._filter.periods
-            classes = np.log(activation.tempo_classes_bpm)
-            place = np.interp(np.log(bpm), classes, np.arange(len(classes)))
-            self._tempo_map = place
+            distance = np.log(bpm)[:, None] - np.log(activation.tempo_classes_bpm)
+            self._tempo_map = np.exp(-0.5 * (distance / _TEMPO_BLUR) ** 2)
         self.reset()
 
     def reset(self) -> None:
@@ -128,9 +131,9 @@ class ActivationTracker:
             self._resume()
         self._filter.step(heard.beat)
         if self._tempo_map is not None and heard.tempo_log_chances is not None and self._hop % _TEMPO_EVERY_HOPS == 0:
-            classes = heard.tempo_log_chances
-            place = np.interp(self._tempo_map, np.arange(len(classes)), classes)
-            self._filter.hear_tempo(place.astype(np.float32), _TEMPO_EVERY_HOPS)
+            classes = np.exp(heard.tempo_log_chances - heard.tempo_log_chances.max())
+            chances = self._tempo_map @ classes
+            self._filter.hear_tempo(chances / chances.max() + _TEMPO_DOUBT, _TEMPO_EVERY_HOPS)
         self._downbeats[self._hop % 64] = heard.beat, heard.downbeat
         if self._quiet_hops > _REPORT_HOPS or (self._hop % _REPORT_EVERY_HOPS and self._estimate is not None):
             return self._estimate

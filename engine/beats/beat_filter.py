@@ -33,7 +33,7 @@ class FilterSettings:
         lowest, highest: limits of a hop's likelihood ratio: one missing or false onset must not kill a hypothesis.
         prior_bpm, prior_octaves: centre and width of the log-normal prior on tempo.
         width_hops: standard deviation of an activation peak.
-        tempo_weight: exponent, per beat-like half second, of outside evidence on tempo.
+        tempo_weight: exponent of outside evidence on tempo, for each half second of it.
     """
 
     tempo_rigidity: float = 60.0
@@ -46,7 +46,7 @@ class FilterSettings:
     prior_bpm: float = 112.0
     prior_octaves: float = 0.55
     width_hops: float = 1.2
-    tempo_weight: float = 0.15
+    tempo_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +125,9 @@ class BeatFilter:
         new += self._prior * np.float32(s.restart)
         self._p, self._next = new, p
 
-    def hear_tempo(self, log_chances: NDArray[np.float32], hops: int) -> None:
-        """Take evidence on the tempo, (P,) logarithms for `periods`, that stands for so many hops."""
-        chances = np.exp((log_chances - log_chances.max()) * (self.settings.tempo_weight * hops / 50.0))
-        self._p *= chances.astype(np.float32)[self._row]
+    def hear_tempo(self, chances: NDArray[np.float64], hops: int) -> None:
+        """Take evidence on the tempo that stands for so many hops: relative chances (P,) > 0 of `periods`."""
+        self._p *= (chances ** (self.settings.tempo_weight * hops / 50.0)).astype(np.float32)[self._row]
         self._p /= self._p.sum()
 
     def belief(self) -> Belief:

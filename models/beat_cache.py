@@ -89,8 +89,20 @@ def recorded_clips(rng: np.random.Generator, pairs: Path, names: list[str], vari
     return clips
 
 
-def prepare(midi: Path, fonts: list[Path], pairs: Path | None, out: Path, shards: int, first_seed: int = 1) -> None:
-    """Write `shards` shards of 100 clips of 30 s: features (100, 3000, 88) float16, labels (100, 3000, 4) uint8."""
+def prepare(
+    midi: Path, fonts: list[Path], pairs: Path | None, out: Path, shards: int, seed: int = 1, variants: int = 3
+) -> None:
+    """Write `shards` shards of 100 clips of 30 s: features (100, 3000, 88) float16, labels (100, 3000, 4) uint8.
+
+    Args:
+        midi: folder with `pop909.zip`, `groove.zip` and `ryansMammoth.zip`.
+        fonts: soundfonts, drawn with equal chance.
+        pairs: folder of recorded songs with a known grid, or None.
+        out: where to write; shards that are there are kept.
+        shards: how many.
+        seed: of everything drawn.
+        variants: how often each recorded song is used, at another speed and in another room.
+    """
     out.mkdir(parents=True, exist_ok=True)
     library = Library.open(midi, range(1, 701), "train")
     library = Library(library.pop, library.tunes[: len(library.tunes) * 4 // 5], library.drums)
@@ -100,9 +112,9 @@ def prepare(midi: Path, fonts: list[Path], pairs: Path | None, out: Path, shards
     if pairs is not None:
         rows = [r for r in json.loads((pairs / "index.json").read_text()) if r["split"] == "train"]
         recorded = recorded_clips(
-            np.random.default_rng(first_seed), pairs, [r["name"] for r in rows if r["name"] not in DEV_RECORDINGS], 3
+            np.random.default_rng(seed), pairs, [r["name"] for r in rows if r["name"] not in DEV_RECORDINGS], variants
         )
-        np.random.default_rng(first_seed).shuffle(recorded)
+        np.random.default_rng(seed).shuffle(recorded)
         _LOG.info("%d recorded clips", len(recorded))
     for shard in range(shards):
         if (out / f"features_{shard:03d}.npy").exists():
@@ -111,7 +123,7 @@ def prepare(midi: Path, fonts: list[Path], pairs: Path | None, out: Path, shards
         features = np.zeros((_SHARD_CLIPS, hops, spectrum.count), np.float16)
         truths = np.zeros((_SHARD_CLIPS, hops, 4), np.uint8)
         for index in range(_SHARD_CLIPS):
-            rng = np.random.default_rng((first_seed, shard, index))
+            rng = np.random.default_rng((seed, shard, index))
             share = recorded[shard::shards]
             clip = share[index] if index < len(share) else make_clip(rng, library, voices, _CLIP_S)
             features[index] = spectrum.extract(clip.audio)

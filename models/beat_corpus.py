@@ -116,6 +116,8 @@ def degrade(rng: np.random.Generator, audio: NDArray[np.float32], strength: floa
             )
         if rng.random() < 0.3:  # a small loudspeaker
             tilt -= 24 * np.maximum(0, np.log2(rng.uniform(90, 300) / freqs))
+        elif rng.random() < 0.25:  # through a wall, a curtain or a pocket
+            tilt -= rng.uniform(9, 24) * np.maximum(0, np.log2(freqs / rng.uniform(400, 3000)))
         spectrum = np.fft.rfft(x)
         gain = np.interp(np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE_HZ), freqs, np.clip(tilt, -48, 18))
         x = np.fft.irfft(spectrum * 10 ** (gain / 20), len(x)).astype(np.float32)

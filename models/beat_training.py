@@ -166,6 +166,7 @@ def main() -> None:
     making.add_argument("--out", type=Path, required=True)
     making.add_argument("--shards", type=int, default=24)
     making.add_argument("--seed", type=int, default=1)
+    making.add_argument("--variants", type=int, default=3, help="uses of each recorded song")
     learning = verbs.add_parser("train")
     learning.add_argument("--cache", type=Path, required=True)
     learning.add_argument("--out", type=Path, required=True, help="safetensors file")
@@ -174,7 +175,7 @@ def main() -> None:
     learning.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.verb == "prepare":
-        prepare(args.midi, args.font, args.pairs, args.out, args.shards, args.seed)
+        prepare(args.midi, args.font, args.pairs, args.out, args.shards, args.seed, args.variants)
     else:
         train(args.cache, args.out, args.minutes, args.seed, args.resume)
 

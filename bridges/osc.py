@@ -1,27 +1,26 @@
 """The numeric OSC dialect, for TouchDesigner, Unity, Resolume, Max and whatever else listens.
 
-One bundle per PoseFrame, in as many datagrams as it needs; everything else as single messages. The README has the
+One bundle per PoseFrame, in as many datagrams as it needs; everything else as single messages. The lead dancer's
+poses are at /pdd/frame, /pdd/root and so on; every other performer's at /pdd/<performer>/frame ... The README has the
 table of addresses.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bridges.endpoint import Endpoint
 from bridges.osc_control import OscControl
 from bridges.osc_udp import UdpSender
 from bridges.osc_wire import BundleTemplate, NumberMessage, encode_bundle, encode_message, timetag
+from bridges.pose_kinematics import PoseKinematics
 from engine.clock import Clock
-from engine.skeleton import (
-    JOINT_NAMES,
-    axis_angle_to_quaternion,
-    forward_kinematics_matrices,
-    quaternion_to_matrix,
-)
+from engine.skeleton import JOINT_NAMES
 from engine.types import (
     NS_PER_S,
     BeatEvent,
@@ -39,6 +38,11 @@ _NOTE = NumberMessage("/pdd/note", "iiif")
 _MAX_TEXT_BYTES = 512
 """A longer status message is cut, so that it stays within one datagram."""
 _INT_MAX = 2**31 - 1
+_NOT_IN_ADDRESS = re.compile(r"[^A-Za-z0-9_-]")
+_MAX_PERFORMERS = 4200
+"""The largest crowd, and those around it. Each costs a prepared bundle of 5 kB; names that never end must not fill the
+memory."""
+_MAX_NAME = 32
 
 _JOINTS = len(JOINT_NAMES)
 _ROOT_END = 1 + 7
@@ -55,6 +59,7 @@ class OscBridge:
         listen: (host, port) for control messages; None: do not listen.
         smpl: also send /pdd/smpl.
         presentation_timetags: give every packet its presentation time instead of "immediately".
+        kinematics: shared with the bridges to other receivers; None: its own.
 
     Threads: `send` on one; the control listener has its own.
     """
@@ -68,13 +73,16 @@ class OscBridge:
         listen: tuple[str, int] | None = None,
         smpl: bool = False,
         presentation_timetags: bool = False,
+        kinematics: PoseKinematics | None = None,
     ) -> None:
         self.name = f"osc {Endpoint(host, port)}"
         self.sender = UdpSender(host, port)
         self.control = OscControl(*listen, clock=clock) if listen else None
         self._clock = clock
         self._presentation_timetags = presentation_timetags
-        self._pose = _PoseBundle(smpl)
+        self._smpl = smpl
+        self._kinematics = kinematics or PoseKinematics()
+        self._poses = {"": _PoseBundle(smpl)}
 
     def open(self, on_control: Callable[[ControlEvent], None]) -> None:
         """Resolve the receiver and bind the control port.
@@ -93,10 +101,13 @@ class OscBridge:
     def send(self, event: OutputEvent) -> None:
         """Send one event now; metrics are not sent. Network errors are counted in `sender.errors`."""
         if isinstance(event, PoseFrame):
+            bundle = self._bundle(event.performer)
+            if bundle is None:
+                return
             if self._presentation_timetags:
-                self._pose.template.stamp(self._timetag(event.time_ns))
-            self._pose.write(event)
-            self.sender.send(self._pose.template.datagrams)
+                bundle.template.stamp(self._timetag(event.time_ns))
+            bundle.write(event, *self._kinematics.of(event))
+            self.sender.send(bundle.template.datagrams)
             return
         message = _single_message(event)
         if message is not None:
@@ -110,6 +121,14 @@ class OscBridge:
         self.sender.close()
         if self.control is not None:
             self.control.close()
+
+    def _bundle(self, performer: str) -> _PoseBundle | None:
+        """Return the performer's bundle, laid out when they first appear; None beyond the limit."""
+        bundle = self._poses.get(performer)
+        if bundle is None and len(self._poses) < _MAX_PERFORMERS:
+            name = _NOT_IN_ADDRESS.sub("_", performer)[:_MAX_NAME]
+            bundle = self._poses[performer] = _PoseBundle(self._smpl, f"/pdd/{name}")
+        return bundle
 
     def _timetag(self, time_ns: int) -> int:
         return timetag(time.time_ns() + time_ns - self._clock.now_ns())
@@ -142,14 +161,17 @@ def _text(text: str) -> str:
 
 
 class _PoseBundle:
-    """The bundle of a PoseFrame. Threads: one."""
+    """The bundle of one performer's PoseFrames. Threads: one."""
 
-    def __init__(self, smpl: bool) -> None:
+    def __init__(self, smpl: bool, prefix: str = "/pdd") -> None:
         transform = (0.0,) * 7
-        messages: list[tuple[str, tuple[int | float, ...]]] = [("/pdd/frame", (0, 0.0)), ("/pdd/root", transform)]
-        messages += [(f"/pdd/joint/{name}", transform) for name in JOINT_NAMES]
+        messages: list[tuple[str, tuple[int | float, ...]]] = [
+            (f"{prefix}/frame", (0, 0.0)),
+            (f"{prefix}/root", transform),
+        ]
+        messages += [(f"{prefix}/joint/{name}", transform) for name in JOINT_NAMES]
         if smpl:
-            messages.append(("/pdd/smpl", (0.0,) * (3 + 3 * _JOINTS)))
+            messages.append((f"{prefix}/smpl", (0.0,) * (3 + 3 * _JOINTS)))
         self.template = BundleTemplate(messages)
         self._index = 0
         self._values = np.zeros(self.template.float_count, dtype=np.float32)
@@ -158,17 +180,14 @@ class _PoseBundle:
         self._smpl = self._values[_JOINTS_END:]
         self._quaternions = self._joints[:, 3:]
 
-    def write(self, frame: PoseFrame) -> None:
+    def write(self, frame: PoseFrame, quaternions: NDArray[np.float32], positions: NDArray[np.float32]) -> None:
         """Put a pose into the template."""
-        quaternions = axis_angle_to_quaternion(frame.rotations)
-        positions, _ = forward_kinematics_matrices(quaternion_to_matrix(quaternions), frame.translation_m)
         # q and -q are one rotation; stay on the side of the last frame, so that a receiver which smooths or
         # interpolates the four channels one by one sees no jump. The template holds the last frame.
-        flipped = (quaternions * self._quaternions).sum(axis=-1) < 0.0
-        quaternions[flipped] *= -1.0
+        flipped = np.vecdot(quaternions, self._quaternions) < 0.0
         self._values[0] = frame.time_ns / NS_PER_S
         self._joints[:, :3] = positions
-        self._quaternions[:] = quaternions
+        self._quaternions[:] = np.where(flipped[:, None], -quaternions, quaternions)
         self._root[:] = self._joints[0]
         if self._smpl.size:
             self._smpl[:3] = frame.translation_m

@@ -60,14 +60,16 @@ class VmcBridge:
         rotation_only: send no bone positions (all zero), for receivers that break when the bones are not as long as
             their own model's. The dancer then travels by Root/Pos, which is where the hips are relative to standing at
             the origin; otherwise Root/Pos stays at the origin and the hips travel.
+        performer: whose poses are sent: a marionette is one humanoid. "" is the lead dancer.
 
     Threads: `send` on one.
     """
 
-    def __init__(self, host: str, port: int, *, rotation_only: bool = False) -> None:
+    def __init__(self, host: str, port: int, *, rotation_only: bool = False, performer: str = "") -> None:
         self.name = f"vmc {Endpoint(host, port)}"
         self.sender = UdpSender(host, port)
         self._rotation_only = rotation_only
+        self._performer = performer
         at_rest = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
         messages: list[tuple[str, tuple[int | float | str, ...]]] = [
             # loaded; calibrated; mode normal; tracking good
@@ -93,8 +95,8 @@ class VmcBridge:
         self.sender.open()
 
     def send(self, event: OutputEvent) -> None:
-        """Send a PoseFrame now; VMC has no word for anything else. Network errors are counted in `sender.errors`."""
-        if not isinstance(event, PoseFrame):
+        """Send the performer's PoseFrame now; VMC has no word for all else. Errors are counted in `sender.errors`."""
+        if not isinstance(event, PoseFrame) or event.performer != self._performer:
             return
         self._values[0] = event.time_ns / NS_PER_S
         self._bones[:, 3:] = axis_angle_to_quaternion(event.rotations[: len(BONES)]) * _ROTATION_TO_UNITY

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine import controls, skeleton
@@ -17,7 +17,8 @@ from engine.types import BeatEvent, ClockEvent, NoteEvent, PoseFrame, StatusEven
 POSE_KIND = 1
 POSE_VERSION = 1
 POSE_HEADER = struct.Struct("<BBHIddffff")
-"""kind u8, version u8, flags u16 (0), index u32, presentation time f64 [s], beat f64, beat phase f32, tempo f32 [bpm]
+"""kind u8, version u8, performer u16 (0: the lead dancer; else a place in the `performers` message), index u32,
+presentation time f64 [s], beat f64, beat phase f32, tempo f32 [bpm]
 (0: unknown), confidence f32, latency f32 [s]. Float32 follow: contacts (4), translation (3) [m], quaternions (24, 4)
 xyzw relative to the parent. Little endian, 8-byte numbers on multiples of 8, so that typed arrays can read it."""
 POSE_BYTES = POSE_HEADER.size + 4 * (4 + 3 + 24 * 4)
@@ -47,7 +48,7 @@ class PingMessage:
     token: float
 
 
-def pack_pose(frame: PoseFrame, clock: ClockEvent | None, index: int) -> bytes:
+def pack_pose(frame: PoseFrame, clock: ClockEvent | None, index: int, performer: int = 0) -> bytes:
     """Return the pose message (POSE_BYTES bytes); the clock is carried on to the frame's presentation time."""
     beat, phase, tempo_bpm, confidence = 0.0, 0.0, 0.0, 0.0
     if clock is not None:
@@ -57,7 +58,7 @@ def pack_pose(frame: PoseFrame, clock: ClockEvent | None, index: int) -> bytes:
     header = POSE_HEADER.pack(
         POSE_KIND,
         POSE_VERSION,
-        0,
+        performer,
         index & 0xFFFFFFFF,
         frame.time_ns * 1e-9,
         beat,
@@ -100,6 +101,11 @@ def status_json(event: StatusEvent) -> str:
             "message": event.message[:400],
         }
     )
+
+
+def performers_json(names: Sequence[str]) -> str:
+    """Encode who is on stage: the place of a name is the performer's number in pose messages."""
+    return to_json({"type": "performers", "names": [name[:32] for name in names]})
 
 
 def note_json(event: NoteEvent) -> str:

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from bridges.web.guard import TokenBucket
 
-_QUEUED_TEXTS = 64
+# Two seconds of a dense band; a page that is further behind misses the oldest.
+_QUEUED_TEXTS = 256
 # A slider dragged sends 20 a second; two hands on two pages stay far below. What must work whatever else happens has
 # a bucket of its own.
 _CONTROL_RATE, _CONTROL_BURST = 60.0, 60.0
@@ -26,7 +27,8 @@ class Page:
         self.transport = transport
         self.texts: deque[str] = deque(maxlen=_QUEUED_TEXTS)
         self.wake = asyncio.Event()
-        self.sent_index: int | None = None
+        self.sent: dict[str, int] = {}
+        """Index of the last pose sent, by performer."""
         self.controls = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)
         self.urgent = TokenBucket(10.0, 10.0)
         self.flood = TokenBucket(_FLOOD_RATE, _FLOOD_BURST)

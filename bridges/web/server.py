@@ -41,7 +41,9 @@ _log = logging.getLogger(__name__)
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 MAX_PAGES = 16
-# A pose is not sent while more than this waits in our buffer for the page: two poses.
+# More performers than any stage holds are not shown: each costs every page a figure.
+MAX_PERFORMERS = 32
+# Of each performer a pose is not sent while more than this waits in our buffer for the page: two poses.
 _MAX_UNSENT_BYTES = 2 * messages.POSE_BYTES
 # The kernel's part of the same queue; its default of megabytes would hide half a minute of poses.
 _SEND_BUFFER_BYTES = 16 * 1024
@@ -58,8 +60,10 @@ class WebBridge:
         port: TCP port; 0 takes a free one (see `port`).
         clock: the session's clock, to stamp controls; None: one that begins now.
         stage_info: what a page is told when it opens: "styles" and "scenes" (lists of names), and the settings it
-            starts with by control name ("style", "energy", "mirror", "blackout", "hold"). Echoed ControlEvents keep
-            the settings current. Other entries ("version", "song", ...) are passed on.
+            starts with by control name ("style", "energy", "mirror", "blackout", "hold", "key", "mute_bass" ...).
+            Echoed ControlEvents keep the settings current. Other entries ("version", "song", ...) are passed on; with
+            "composer" there is a band, and the page shows what belongs to it; "zones" are its triggers; "latency_ms"
+            is how long before its time everything is sent.
         allowed_hosts: further host names under which the page may be reached.
 
     Threads: `open`, `send` and `close` from any one thread each; `on_control` is called on the bridge's own.
@@ -95,16 +99,19 @@ class WebBridge:
         self._ready = threading.Event()
         self._failure: BaseException | None = None
 
-        # Slots between `send` and the loop: assignment and deque operations are atomic, newest pose wins.
-        self._pose: tuple[PoseFrame, ClockEvent | None, int] | None = None
+        # Slots between `send` and the loop: assignment and deque operations are atomic, newest pose wins. The dancers
+        # are those who have appeared so far, in the order of their numbers.
+        self._poses: dict[str, tuple[PoseFrame, ClockEvent | None, int]] = {}
+        self._dancers: list[str] = [""]
         self._clock_event: ClockEvent | None = None
-        self._pose_count = 0
+        self._pose_counts: Counter[str] = Counter()
         self._inbox: deque[OutputEvent] = deque(maxlen=512)
         self._wake_sent = False
 
         # The loop's own.
         self._pages: set[Page] = set()
-        self._packed: tuple[int, bytes] | None = None
+        self._packed: dict[str, tuple[int, bytes]] = {}
+        self._told_dancers = 1
         self._latest_status: dict[str, str] = {}
         self._metrics_sent_s = -1e9
 
@@ -149,8 +156,13 @@ class WebBridge:
     def send(self, event: OutputEvent) -> None:
         """Hand one event to the pages; returns at once, whether or not there are any."""
         if isinstance(event, PoseFrame):
-            self._pose_count += 1
-            self._pose = (event, self._clock_event, self._pose_count)
+            name = event.performer
+            if name not in self._pose_counts and name != "":
+                if len(self._dancers) >= MAX_PERFORMERS:
+                    return
+                self._dancers.append(name)
+            self._pose_counts[name] += 1
+            self._poses[name] = (event, self._clock_event, self._pose_counts[name])
             if not self._pages:
                 return
         elif isinstance(event, ClockEvent):
@@ -256,6 +268,8 @@ class WebBridge:
                 raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         page = Page(ws, transport)
         page.tell(self._hello())
+        if len(self._dancers) > 1:
+            page.tell(messages.performers_json(self._dancers))
         for status in self._latest_status.values():
             page.tell(status)
         self._pages.add(page)
@@ -287,17 +301,17 @@ class WebBridge:
                 page.wake.clear()
                 while page.texts:
                     await page.socket.send_str(page.texts.popleft())
-                packed = self._packed
-                if packed is None or packed[0] == page.sent_index:
+                if page.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES * len(self._packed):
                     continue
-                if page.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-                    continue
-                index, message = packed
-                if page.sent_index is not None:
-                    self._counters["poses_skipped"] += max(index - page.sent_index - 1, 0)
-                page.sent_index = index
-                self._counters["poses_sent"] += 1
-                await page.socket.send_bytes(message)
+                for name, (index, message) in tuple(self._packed.items()):
+                    sent = page.sent.get(name)
+                    if index == sent:
+                        continue
+                    if sent is not None:
+                        self._counters["poses_skipped"] += max(index - sent - 1, 0)
+                    page.sent[name] = index
+                    self._counters["poses_sent"] += 1
+                    await page.socket.send_bytes(message)
 
     def _drain(self) -> None:
         """Take what `send` left, encode it once, and wake the pages."""
@@ -311,13 +325,21 @@ class WebBridge:
             if text is not None:
                 for page in self._pages:
                     page.tell(text)
-        pose = self._pose
-        if pose is None or not self._pages or (self._packed is not None and self._packed[0] == pose[2]):
+        if not self._pages:
             return
-        frame, clock, index = pose
-        self._packed = (index, messages.pack_pose(frame, clock, index))
-        for page in self._pages:
-            page.wake.set()
+        if len(self._dancers) > self._told_dancers:
+            self._told_dancers = len(self._dancers)
+            for page in self._pages:
+                page.tell(messages.performers_json(self._dancers))
+        fresh = False
+        for name, (frame, clock, index) in tuple(self._poses.items()):
+            packed = self._packed.get(name)
+            if packed is None or packed[0] != index:
+                fresh = True
+                self._packed[name] = (index, messages.pack_pose(frame, clock, index, self._dancers.index(name)))
+        if fresh:
+            for page in self._pages:
+                page.wake.set()
 
     def _encode(self, event: OutputEvent) -> str | None:
         """Return the event's text message, or None if it is not for the pages (or not yet)."""

@@ -28,6 +28,8 @@ export class CameraRig {
     this.angle = 0;
     this.motion = 1;
     this.fit = 1;
+    this.wide = 0;
+    this.picture = [1, 1, 0, 0];
     this.setShot(SHOTS[shot] ? shot : "front", true);
   }
 
@@ -42,13 +44,21 @@ export class CameraRig {
     return this.shot;
   }
 
-  /** Fit a picture of which `covered` pixels at the right are hidden. */
-  resize(width, height, covered) {
+  /** Fit a picture of which `covered` pixels at the right are hidden, and `below` at the bottom (negative: at the top). */
+  resize(width, height, covered, below = 0) {
+    this.picture = [width, height, covered, below];
     const free = Math.max(width - covered, 1) / height;
-    const needed = WIDTH_M / (2 * Math.tan((this.camera.fov * Math.PI) / 360) * free);
-    this.fit = Math.max(1, needed / SHOTS.front.distance);
+    const needed = (WIDTH_M + this.wide) / (2 * Math.tan((this.camera.fov * Math.PI) / 360) * free);
+    this.fit = Math.max(height / Math.max(height - 0.6 * Math.abs(below), 1), needed / SHOTS.front.distance);
     this.camera.aspect = width / height;
-    this.camera.setViewOffset(width, height, covered / 2, 0, width, height);
+    this.camera.setViewOffset(width, height, covered / 2, below / 2, width, height);
+  }
+
+  /** Take in dancers who stand `width` [m] apart. */
+  widen(width) {
+    if (Math.abs(width - this.wide) < 0.01) return;
+    this.wide = width;
+    this.resize(...this.picture);
   }
 
   update(timeS, elapsedS, follow) {

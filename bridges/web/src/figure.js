@@ -44,7 +44,9 @@ export async function loadFigure(url, material) {
 }
 
 class Figure {
-  constructor(source, material) {
+  /** @param shape the skin of a figure made before from the same mesh, if any: making it takes a second */
+  constructor(source, material, shape = null) {
+    this.source = source;
     const names = source.skeleton.bones.map((bone) => bone.name.replace(/^mixamorig:?/, ""));
     const mesh = new Map(names.map((name, i) => [name, new Vector3().setFromMatrixPosition(source.skeleton.bones[i].matrixWorld)]));
     const rest = restPositions().map((place) => new Vector3(...place));
@@ -84,7 +86,7 @@ class Figure {
     });
     const inverses = bones.map((bone) => new Matrix4().makeTranslation(placeOf.get(bone).clone().negate()));
 
-    const geometry = movedGeometry(source.geometry, names.map((name) => moves.get(name)), names, {
+    const geometry = shape ?? movedGeometry(source.geometry, names.map((name) => moves.get(name)), names, {
       low: skin.get("Spine1").y - 0.05,
       high: skin.get("LeftArm").y - 0.04,
     });
@@ -97,6 +99,11 @@ class Figure {
     this.mesh.bind(new Skeleton(bones, inverses), new Matrix4());
     for (const bone of bones) bendFinger(bone);
     this.place = new Vector3();
+  }
+
+  /** Another figure like this one, of another material. */
+  twin(material) {
+    return new Figure(this.source, material, this.mesh.geometry);
   }
 
   /** Take a pose (see protocol.js). */

@@ -1,6 +1,11 @@
 // The operator's controls: buttons, keys, and what the engine says has taken effect.
 
-const ENERGY_INTERVAL_MS = 50;
+const SLIDER_INTERVAL_MS = 50;
+// Those of the engine's settings that are numbers from 0 to 1.
+const SLIDERS = ["energy", "density"];
+const TONICS = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"];
+const REGISTERS = [-2, 2];
+const TRIGGER_MODES = ["off", "free", "quantised"];
 const NUDGE_BEATS = 0.05;
 // While a hand is on the slider, the engine's echo of where it was a moment ago must not pull it back.
 const HANDS_OFF_MS = 600;
@@ -25,6 +30,7 @@ const KEYS = {
   q: ["view", "quality"],
   h: ["view", "hud"],
   f: ["view", "fullscreen"],
+  s: ["view", "sound"],
   "?": ["view", "help"],
 };
 // Held down, these repeat; the others are struck once.
@@ -40,13 +46,21 @@ export class Panel {
     this.send = send;
     this.views = views;
     this.changed = changed;
-    this.settings = { energy: 0.5, style: "auto", mirror: 0, hold: 0, blackout: 0 };
+    this.settings = {
+      energy: 0.5, style: "auto", mirror: 0, hold: 0, blackout: 0,
+      key: "auto", density: 0.5, register: 0, mute_drums: 0, mute_bass: 0, mute_chord: 0, mute_lead: 0, triggers: "off",
+    };
+    /** Whether the show has a band. */
+    this.band = false;
     this.styles = [];
     this.styleNames = [];
-    this.touchedMs = -Infinity;
-    this.energyTimer = 0;
-    const energy = $("energy");
-    energy.addEventListener("input", () => this.energyMoved());
+    this.touchedMs = Object.fromEntries(SLIDERS.map((name) => [name, -Infinity]));
+    this.timers = {};
+    for (const name of SLIDERS) $(name).addEventListener("input", () => this.sliderMoved(name));
+    const keys = TONICS.flatMap((tonic) => [`${tonic} major`, `${tonic} minor`]);
+    $("key").replaceChildren(...["auto", ...keys].map((name) => new Option(name, name)));
+    $("key").addEventListener("change", () => this.set("key", $("key").value));
+    $("trigger-modes").replaceChildren(...TRIGGER_MODES.map((mode) => chip(mode, "trigger", "radio")));
     document.addEventListener("click", (event) => this.clicked(event));
     // Space after a click must tap, not press the clicked button again; focus that came by Tab is left alone.
     document.addEventListener("pointerup", (event) => event.target.closest("button, input")?.blur());
@@ -68,6 +82,10 @@ export class Panel {
     $("styles").replaceChildren(...this.styles.map((style) => chip(style, "style", "radio")));
     const scenes = Array.isArray(info.scenes) ? info.scenes.map(String) : [];
     $("scene-group").hidden = scenes.length === 0;
+    this.band = info.composer !== undefined;
+    $("band-group").hidden = !this.band;
+    // A band alone has nobody to mirror or to hold.
+    $("dancer-group").hidden = $("energy-group").hidden = this.band && info.model === undefined;
     $("scenes").replaceChildren(...scenes.map((scene) => chip(scene, "scene", null)));
     for (const [name, value] of Object.entries({ ...this.settings, ...settings })) this.take(name, value);
   }
@@ -75,7 +93,7 @@ export class Panel {
   /** Take note of a setting that has taken effect. */
   take(name, value) {
     if (name === "style" && typeof value === "number") value = this.styleNames[value] ?? "auto";
-    if (name === "energy" && performance.now() - this.touchedMs < HANDS_OFF_MS) return;
+    if (name in this.touchedMs && performance.now() - this.touchedMs[name] < HANDS_OFF_MS) return;
     if (value === null || !(name in this.settings)) return this.flash(name);
     this.settings[name] = value;
     this.show(name);
@@ -84,11 +102,19 @@ export class Panel {
 
   show(name) {
     const value = this.settings[name];
-    if (name === "energy") {
+    if (name in this.touchedMs) {
       const percent = Math.round(value * 100);
-      $("energy").value = percent;
-      $("energy").style.setProperty("--fill", `${percent}%`);
-      $("energy-value").textContent = percent;
+      $(name).value = percent;
+      $(name).style.setProperty("--fill", `${percent}%`);
+      $(`${name}-value`).textContent = percent;
+    } else if (name === "key") {
+      const select = $("key");
+      if (![...select.options].some((option) => option.value === value)) select.add(new Option(String(value), String(value)));
+      select.value = String(value);
+    } else if (name === "register") {
+      $("register-value").textContent = value > 0 ? `+${value}` : String(value);
+    } else if (name === "triggers") {
+      for (const button of $("trigger-modes").children) button.setAttribute("aria-checked", String(button.dataset.trigger === value));
     } else if (name === "style") {
       for (const button of $("styles").children) {
         const on = button.dataset.style === value;
@@ -120,23 +146,23 @@ export class Panel {
     this.changed(name, value);
   }
 
-  energyMoved() {
-    this.touchedMs = performance.now();
-    this.settings.energy = Number($("energy").value) / 100;
-    this.show("energy");
-    if (this.energyTimer) return;
-    const tell = () => this.send("energy", this.settings.energy);
+  sliderMoved(name) {
+    this.touchedMs[name] = performance.now();
+    this.settings[name] = Number($(name).value) / 100;
+    this.show(name);
+    if (this.timers[name]) return;
+    const tell = () => this.send(name, this.settings[name]);
     tell();
-    this.energyTimer = setTimeout(() => {
-      this.energyTimer = 0;
+    this.timers[name] = setTimeout(() => {
+      this.timers[name] = 0;
       tell();
-    }, ENERGY_INTERVAL_MS);
+    }, SLIDER_INTERVAL_MS);
   }
 
   clicked(event) {
     const button = event.target.closest("button");
     if (!button) return;
-    const { control, value, flag, view, style, scene } = button.dataset;
+    const { control, value, flag, view, style, scene, trigger, step } = button.dataset;
     // The tap button has acted on pointer down; a click without a pointer is a key's.
     if (control === "tap" && event.detail > 0) return;
     if (control) this.trigger(control, value === undefined ? null : Number(value), event.timeStamp);
@@ -144,10 +170,12 @@ export class Panel {
     else if (view) this.views[view]();
     else if (style) this.set("style", style);
     else if (scene) this.send("scene", scene);
+    else if (trigger) this.set("triggers", trigger);
+    else if (step) this.set(step, Math.min(Math.max(this.settings[step] + Number(value), REGISTERS[0]), REGISTERS[1]));
   }
 
   keyDown(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open || event.target.matches?.("select")) return;
     const focused = document.activeElement;
     const onWidget = focused && focused.matches("button, input, a") && focused.matches(":focus-visible");
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -166,7 +194,7 @@ export class Panel {
     else if (kind === "view") this.views[name]();
     else {
       $("energy").value = Math.round(this.settings.energy * 100) + name;
-      this.energyMoved();
+      this.sliderMoved("energy");
     }
   }
 

@@ -8,6 +8,7 @@ export const JOINTS = 24;
 /** An empty pose, to be filled. Quaternions are xyzw, relative to the parent; the root's is in the world. */
 export function makePose() {
   return {
+    performer: 0,
     index: 0,
     timeS: 0,
     beat: 0,
@@ -21,6 +22,11 @@ export function makePose() {
   };
 }
 
+/** Whose pose a message is (0: the lead dancer's); -1 if it is no pose message. */
+export function performerOf(buffer) {
+  return buffer.byteLength === POSE_BYTES ? new DataView(buffer).getUint16(2, true) : -1;
+}
+
 /**
  * Decode a message into `pose`.
  * @param {ArrayBuffer} buffer
@@ -30,6 +36,7 @@ export function decodePose(buffer, pose) {
   if (buffer.byteLength !== POSE_BYTES) return false;
   const view = new DataView(buffer);
   if (view.getUint8(0) !== POSE_KIND || view.getUint8(1) !== POSE_VERSION) return false;
+  pose.performer = view.getUint16(2, true);
   pose.index = view.getUint32(4, true);
   pose.timeS = view.getFloat64(8, true);
   pose.beat = view.getFloat64(16, true);

@@ -10,6 +10,7 @@ import { Scenery } from "./scenery.js";
 import { LEFT_FOOT, LEFT_HAND, RIGHT_FOOT, RIGHT_HAND } from "./skeleton.js";
 import { Sparks } from "./sparks.js";
 import { Trails } from "./trails.js";
+import { Zones } from "./zones.js";
 
 const PALETTE_FADE_S = 0.9;
 const ROAM_M = 2.5;
@@ -51,6 +52,7 @@ class Stage {
     this.scene.add(figure.object);
     this.trails = new Trails(this.scene, [[LEFT_HAND, 1, 0.9], [RIGHT_HAND, 0, 0.9], [LEFT_FOOT, 1, 0.35], [RIGHT_FOOT, 0, 0.35]]);
     this.sparks = new Sparks(this.scene);
+    this.zones = new Zones(this.scene);
     this.camera = new CameraRig(renderer.domElement, wishes.get("camera") ?? "front");
     this.trailsShown = wishes.get("trails") !== "off";
     this.trails.setVisible(this.trailsShown);
@@ -71,16 +73,17 @@ class Stage {
     this.floor.setReflection(level.mirror);
     this.scenery.setShadows(level.shadow);
     this.scenery.setRich(level.rich);
-    this.fitWindow(this.covered);
+    this.fitWindow(this.covered, this.below);
   }
 
-  /** Fit the picture to the window, of which `covered` pixels at the right are hidden. */
-  fitWindow(covered = 0) {
+  /** Fit the picture to the window, of which `covered` pixels at the right are hidden and `below` at the bottom. */
+  fitWindow(covered = 0, below = 0) {
     this.covered = covered;
+    this.below = below;
     const { innerWidth: width, innerHeight: height } = window;
     this.renderer.setPixelRatio(Math.min(window.devicePixelRatio, this.level?.pixelRatio ?? 1));
     this.renderer.setSize(width, height, false);
-    this.camera.resize(width, Math.max(height, 1), covered);
+    this.camera.resize(width, Math.max(height, 1), covered, below);
   }
 
   setPalette(palette) {
@@ -96,6 +99,25 @@ class Stage {
   /** Show a note. */
   note(message) {
     this.sparks.add(message, this.timeS, this.follow, this.colors);
+    this.zones.note(message);
+  }
+
+  /** Let a body (a WireMan, a Twin) onto the stage. */
+  enter(body) {
+    body.addTo(this.scene);
+    return body;
+  }
+
+  leave(body) {
+    body.removeFrom(this.scene);
+  }
+
+  /** Whether the lead dancer is there, and at what place aside [m] while there is company; `width` [m] of them all. */
+  setLead(shown, place, width) {
+    this.figure.object.visible = shown;
+    this.figure.object.position.x = place;
+    this.trails.setVisible(this.trailsShown && shown);
+    this.camera.widen(width);
   }
 
   /** Take the figure to a pose without drawing it, so that trails stay round when pictures are few. */
@@ -110,15 +132,16 @@ class Stage {
    * @param beat {pulse, phase, position, down, strength} of this moment
    * @param light 0 (blackout) to 1
    * @param calm whether the viewer asked for reduced motion
+   * @param middle [x, z]: where the dancers are
    */
-  draw(timeS, elapsedS, pose, beat, light, calm, beatsPerBar) {
+  draw(timeS, elapsedS, middle, beat, light, calm, beatsPerBar) {
     this.timeS = timeS;
     const rate = 1 - Math.exp(-elapsedS / PALETTE_FADE_S);
     this.colors.forEach((color, i) => color.lerp(this.goal[i], rate));
     const [left, right] = this.colors;
     const near = 1 - Math.exp(-elapsedS / 0.35);
-    this.follow.x += (pose.translation[0] - this.follow.x) * near;
-    this.follow.z += (pose.translation[2] - this.follow.z) * near;
+    this.follow.x += (middle[0] - this.follow.x) * near;
+    this.follow.z += (middle[1] - this.follow.z) * near;
 
     // The hall is 18 m wide; a dancer let loose beyond it takes it along.
     const reach = Math.hypot(this.follow.x, this.follow.z);

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from engine.errors import UserError
 from engine.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
 from engine.types import TICKS_PER_BEAT
+from models.backends.step_memory import StepShapes
 
 MANIFEST = "manifest.json"
 GMD_FOLDER = Path(__file__).parent / "weights" / "gmd"
 """The music -> dance model that comes with the package."""
+GDM_FOLDER = Path(__file__).parent / "weights" / "gdm"
+"""The dance -> music model that comes with the package."""
+_RETRAIN = "use the weights that came with this version, or train and export again"
 
 
 def skeleton_digest() -> str:
@@ -32,6 +38,26 @@ def skeleton_digest() -> str:
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CompactGraph:
+    """Facts about the CPU's graph with smaller weights (`models.compact`), measured on music against the whole one.
+
+    Attributes:
+        precision: "int8".
+        weight_bytes: of the weights that a step reads.
+        rms, largest: relative root mean square, and largest, difference of a latent of one step.
+        apart: share of the steps in which another choice was drawn.
+        steps: measured.
+    """
+
+    precision: str
+    weight_bytes: int
+    rms: float
+    largest: float
+    apart: float
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -52,12 +78,16 @@ class GmdManifest:
         attentions, heads, window, head_size: shape of the key/value rings.
         rotary_base: of the rotary embedding.
         history_noise: level of history noise it is told on the stage.
-        temperature: deviation of the flow's noise on the stage.
+        temperature: of the draw among the choices; it is in the graph.
+        energy_middle: what the network is told for an energy of 1/2 (`models.dance_plan.stretch`).
         parameters: number of weights.
+        weight_bytes: of the weights that a step reads.
+        multiply_adds: of a step of one dancer.
         parity: largest difference between the torch model and the exported one, measured at export.
         training_steps, training_hours: of the run.
         training_set: one line on the data.
         files: SHA-256 by file name.
+        compact: the graph that the CPU takes, if there is one.
     """
 
     name: str
@@ -78,12 +108,30 @@ class GmdManifest:
     rotary_base: float
     history_noise: float
     temperature: float
+    energy_middle: float
     parameters: int
+    weight_bytes: int
+    multiply_adds: int
     parity: float
     training_steps: int
     training_hours: float
     training_set: str
     files: dict[str, str]
+    compact: CompactGraph | None = None
+
+    def step_shapes(self, batch: int) -> StepShapes:
+        """Return the sizes of the exported step for a batch of dancers."""
+        return StepShapes(
+            batch=batch,
+            music=self.chunk_ticks * self.feature_count,
+            condition=self.condition_size,
+            latent=self.latent_size,
+            attentions=self.attentions,
+            heads=self.heads,
+            window=self.window,
+            head_size=self.head_size,
+            rotary_base=self.rotary_base,
+        )
 
     def save(self, folder: Path) -> None:
         """Write the manifest."""
@@ -96,26 +144,15 @@ class GmdManifest:
         Raises:
             UserError: something is missing, changed, or made for other features, another skeleton or other ticks.
         """
-        retrain = "use the weights that came with this version, or train and export again"
-        try:
-            content = json.loads((folder / MANIFEST).read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"model {folder}: {error}", "give a folder made by 'pasdedeux export'") from error
-        names = {f.name for f in fields(GmdManifest)}
-        if not isinstance(content, dict) or set(content) != names:
-            raise UserError(f"model {folder}: its manifest is of another version", retrain)
+        content = _verified_content(folder, {f.name for f in fields(GmdManifest)}, {"compact"})
         content |= {name: tuple(content[name]) for name in ("styles", "tempo_range_bpm")}
+        if content.get("compact"):
+            content["compact"] = _compact(folder, content["compact"])
         manifest = GmdManifest(**content)
-        for file, digest in manifest.files.items():
-            path = folder / file
-            if not path.is_file():
-                raise UserError(f"model {folder}: {file} is missing", "copy the whole folder again")
-            if file_digest(path) != digest:
-                raise UserError(f"model {folder}: {file} is damaged or was changed", "copy the whole folder again")
         if manifest.skeleton != skeleton_digest():
-            raise UserError(f"model {folder}: trained on another skeleton ({manifest.skeleton})", retrain)
+            raise UserError(f"model {folder}: trained on another skeleton ({manifest.skeleton})", _RETRAIN)
         if manifest.ticks_per_beat != TICKS_PER_BEAT:
-            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", retrain)
+            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", _RETRAIN)
         return manifest
 
     def require_features(self, digest: str) -> None:
@@ -123,5 +160,103 @@ class GmdManifest:
         if digest != self.feature_spec:
             raise UserError(
                 f"model '{self.name}': trained on music features {self.feature_spec}, this engine computes {digest}",
-                "use the weights that came with this version, or train and export again",
+                _RETRAIN,
             )
+
+
+@dataclass(frozen=True)
+class GdmManifest:
+    """Facts about an exported dance -> music model.
+
+    Attributes:
+        name: of the model.
+        pose_spec: digest of the pose features it was trained on.
+        pose_count: P.
+        ticks_per_beat: of its musical time.
+        lookahead_ticks: how long before a step it is asked for.
+        tempo_range_bpm: that it was trained on.
+        condition_size, history_size, noise_size: of its inputs.
+        attentions, heads, window, head_size: shape of the key/value rings.
+        rotary_base: of the rotary embedding.
+        temperature: of drums, bass, chord and lead on the stage.
+        cutoff: choices this much less likely (log) than the likeliest are not made.
+        parameters: number of weights.
+        parity: largest difference between the torch model and the exported one, measured at export.
+        training_steps, training_hours: of the run.
+        training_set: one line on the data.
+        files: SHA-256 by file name.
+    """
+
+    name: str
+    pose_spec: str
+    pose_count: int
+    ticks_per_beat: int
+    lookahead_ticks: int
+    tempo_range_bpm: tuple[float, float]
+    condition_size: int
+    history_size: int
+    noise_size: int
+    attentions: int
+    heads: int
+    window: int
+    head_size: int
+    rotary_base: float
+    temperature: tuple[float, float, float, float]
+    cutoff: float
+    parameters: int
+    parity: float
+    training_steps: int
+    training_hours: float
+    training_set: str
+    files: dict[str, str]
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest."""
+        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @staticmethod
+    def load(folder: Path) -> GdmManifest:
+        """Read and verify a model folder.
+
+        Raises:
+            UserError: something is missing, changed, or made for other ticks.
+        """
+        content = _verified_content(folder, {f.name for f in fields(GdmManifest)})
+        content |= {name: tuple(content[name]) for name in ("temperature", "tempo_range_bpm")}
+        manifest = GdmManifest(**content)
+        if manifest.ticks_per_beat != TICKS_PER_BEAT:
+            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", _RETRAIN)
+        return manifest
+
+    def require(self, pose_spec: str, sizes: tuple[int, int]) -> None:
+        """Refuse other pose features, or other conditions and history. Raises UserError."""
+        if pose_spec != self.pose_spec:
+            raise UserError(
+                f"model '{self.name}': trained on pose features {self.pose_spec}, this engine computes {pose_spec}",
+                _RETRAIN,
+            )
+        if sizes != (self.condition_size, self.history_size):
+            raise UserError(f"model '{self.name}': made for another way of writing music", _RETRAIN)
+
+
+def _compact(folder: Path, content: Any) -> CompactGraph:
+    if not isinstance(content, dict) or set(content) != {f.name for f in fields(CompactGraph)}:
+        raise UserError(f"model {folder}: its manifest is of another version", _RETRAIN)
+    return CompactGraph(**content)
+
+
+def _verified_content(folder: Path, names: set[str], optional: Collection[str] = ()) -> dict[str, Any]:
+    """Return a manifest with exactly these names (some optional) whose files are whole. Raises UserError."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {folder}: {error}", "give a folder made by 'pasdedeux export'") from error
+    if not isinstance(content, dict) or set(content) | set(optional) != names:
+        raise UserError(f"model {folder}: its manifest is of another version", _RETRAIN)
+    for file, digest in content["files"].items():
+        path = folder / file
+        if not path.is_file():
+            raise UserError(f"model {folder}: {file} is missing", "copy the whole folder again")
+        if file_digest(path) != digest:
+            raise UserError(f"model {folder}: {file} is damaged or was changed", "copy the whole folder again")
+    return content

@@ -1,24 +1,20 @@
-"""Raw clips as they come: reading an index, motion and audio, and saying what is wrong with a bad one."""
+"""Raw clips as they come: what is known of one, its audio, and saying what is wrong with a bad one."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from engine.errors import UserError
 from engine.features import SAMPLE_RATE_HZ
-from models import markers as mk
-from models.dataset import SPLITS
 
 SHORTEST_S = 4.0
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 _SILENT_RMS = 1e-4  # -80 dBFS
 
 
@@ -28,9 +24,10 @@ class BadClip(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClipSource:
-    """One row of an index: where a clip's files are and what is known of it; see the attributes of `PreparedClip`.
+    """Where a clip's files are and what is known of it; see the attributes of `PreparedClip`.
 
-    `audio` and what depends on it are None for motion without music.
+    `audio` and what depends on it are None for motion without music. `kind` says what reads the motion. Where
+    `beat_known` is false, `bpm` is as far as is known and the beat is sought in the audio.
     """
 
     name: str
@@ -44,81 +41,9 @@ class ClipSource:
     first_pose_s: float = 0.0
     beats_per_bar: int = 4
     tempo_locked: bool = False
-
-
-def read_sources(data: Path) -> tuple[list[ClipSource], dict[str, str]]:
-    """Read the indexes under `data`: the clips, and why each unusable row was left out.
-
-    Raises UserError if there is no index at all.
-    """
-    found, bad = [], {}
-    folders = [data / "pairs", data / "motion_only", data]
-    indexes = [folder / "index.json" for folder in folders if (folder / "index.json").is_file()]
-    if not indexes:
-        raise UserError(f"{data} holds no clips", "give the folder that contains pairs/index.json")
-    for index in indexes:
-        try:
-            rows = json.loads(index.read_text())
-        except ValueError as error:
-            raise UserError(f"{index} is not valid JSON", str(error)) from error
-        for number, row in enumerate(rows):
-            name = str(row.get("name", f"{index.parent.name}[{number}]")) if isinstance(row, dict) else f"row {number}"
-            try:
-                found.append(_read_row(row, index.parent))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                bad[name] = f"its index row is unusable ({type(error).__name__}: {error})"
-    return found, bad
-
-
-def _read_row(row: dict[str, Any], folder: Path) -> ClipSource:
-    source = ClipSource(
-        str(row["name"]), folder / row["motion"], float(row["fps_true"]), str(row["style"]), str(row["split"])
-    )
-    if source.split not in SPLITS:
-        raise ValueError(f"split {source.split!r}")
-    if not 5.0 <= source.fps <= 480.0:
-        raise ValueError(f"fps_true {source.fps}")
-    if Path(source.name).name != source.name:
-        raise ValueError("a name may not contain a path")
-    if "audio" not in row:
-        return source
-    bpm = float(row["bpm"])
-    if not 20.0 <= bpm <= 400.0:
-        raise ValueError(f"bpm {bpm}")
-    return replace(
-        source,
-        audio=folder / row["audio"],
-        bpm=bpm,
-        beat_s=float(row["beat_phase_ref_in_clip_s"]),
-        first_pose_s=float(row["clip_audio_offset_s"]),
-        beats_per_bar=int(row["beats_per_bar"]),
-        tempo_locked=bool(row["tempo_locked"]),
-    )
-
-
-def load_motion(source: ClipSource) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return markers (T, 23, 3) and `repeats_test` (T,). Raises BadClip."""
-    try:
-        with np.load(source.motion, allow_pickle=False) as archive:
-            markers = np.asarray(archive["joints_m"], dtype=np.float32)
-            repeats = np.asarray(archive["repeats_test"], dtype=bool) if "repeats_test" in archive.files else None
-    except FileNotFoundError as error:
-        raise BadClip(f"no motion file {source.motion.name}") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BadClip(f"its motion cannot be read ({error})") from error
-    if markers.ndim != 3 or markers.shape[1:] != (mk.MARKER_COUNT, 3):
-        raise BadClip(f"its motion has the shape {markers.shape}, expected (T, {mk.MARKER_COUNT}, 3)")
-    if len(markers) < SHORTEST_S * source.fps:
-        raise BadClip(f"it is shorter than {SHORTEST_S:g} s")
-    if not np.isfinite(markers).all():
-        raise BadClip("its motion contains NaN or infinity")
-    if not 0.5 < float(np.median(np.ptp(markers[..., 1], axis=1))) < 3.0:
-        raise BadClip("its motion is not a standing person in metres with Y up")
-    if repeats is None:
-        repeats = np.zeros(len(markers), dtype=bool)
-    if repeats.shape != (len(markers),):
-        raise BadClip("its repeats_test does not match its motion")
-    return markers, repeats
+    # Not in the representation, by which what was prepared from an index before these existed is recognised.
+    kind: Literal["markers", "aist", "bvh"] = field(default="markers", repr=False)
+    beat_known: bool = field(default=True, repr=False)
 
 
 def load_audio(source: ClipSource) -> NDArray[np.float32]:

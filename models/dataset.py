@@ -186,7 +186,7 @@ class PreparedData:
         return PreparedData(folder, content["feature_digest"], clips, Statistics.load(folder / "statistics.npz"))
 
     def split(
-        self, name: str, *, protocol: str = "A", min_ticks: int = 96, plausible: bool = True
+        self, name: str, *, protocol: str = "A", min_ticks: int = 48, plausible: bool = True
     ) -> list[PreparedClip]:
         """Return the clips of a split.
 
@@ -194,7 +194,10 @@ class PreparedData:
             name: "train", "val" or "test".
             protocol: "A" (unseen song: clips as they are) or, for training, "B" (unseen movement: only runs of
                 ticks that no held-out clip repeats, as clips of their own).
-            min_ticks: shortest run that counts under protocol B.
+            min_ticks: shortest run that counts under protocol B; four beats hold a step and its answer. Measured on the
+                set of Tang et al. 2018: of 39 minutes of training dance 6.2 are unseen, 1.9 of them the tango that
+                is too fast to be true; of the other 4.3, runs of four beats hold 3.8 and runs of eight 3.3. The marks
+                do not flicker (joining runs across gaps of up to a beat changes nothing): there is not more.
             plausible: leave out clips whose feet move faster than people can (training only).
         """
         if name not in SPLITS or protocol not in ("A", "B"):

@@ -58,14 +58,30 @@ def place_run(ticks: Tensor) -> tuple[Tensor, Tensor]:
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     yaw = torch.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], dim=-1).unflatten(-1, (3, 3))
 
-    world: list[Tensor] = [yaw @ local[..., 0, :, :]] + [zero] * (JOINT_COUNT - 1)
-    position: list[Tensor] = [root] + [zero] * (JOINT_COUNT - 1)
+    turned = torch.cat([(yaw @ local[..., 0, :, :]).unsqueeze(-3), local[..., 1:, :, :]], dim=-3)
+    joints_m, world = forward_kinematics(turned, root)
+    return joints_m, contact_points(joints_m, world)
+
+
+def forward_kinematics(local: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
+    """Place the joints of rotations (..., 24, 3, 3) relative to their parents and a root (..., 3) in the world.
+
+    Returns:
+        Positions (..., 24, 3) [m] and rotations (..., 24, 3, 3), both in the world.
+    """
+    offsets = _OFFSETS.to(local.device)
+    world: list[Tensor] = [local[..., 0, :, :]] * JOINT_COUNT
+    position: list[Tensor] = [translation] * JOINT_COUNT
     for joints, parents in _LEVELS:
         parent_world = torch.stack([world[p] for p in parents], dim=-3)
-        placed = (parent_world @ _OFFSETS[joints])[..., 0] + torch.stack([position[p] for p in parents], dim=-2)
+        placed = (parent_world @ offsets[joints])[..., 0] + torch.stack([position[p] for p in parents], dim=-2)
         turned = parent_world @ local[..., joints, :, :]
         for index, joint in enumerate(joints):
             world[joint], position[joint] = turned[..., index, :, :], placed[..., index, :]
-    joints_m = torch.stack(position, dim=-2)
-    feet = torch.stack([world[j] for j in CONTACT_JOINTS], dim=-3) @ _CONTACT_OFFSETS
-    return joints_m, feet[..., 0] + joints_m[..., list(CONTACT_JOINTS), :]
+    return torch.stack(position, dim=-2), torch.stack(world, dim=-3)
+
+
+def contact_points(joints_m: Tensor, world: Tensor) -> Tensor:
+    """Return the points (..., 4, 3) of the soles that touch the floor; see `engine.skeleton.contact_points`."""
+    feet = list(CONTACT_JOINTS)
+    return (world[..., feet, :, :] @ _CONTACT_OFFSETS.to(world.device))[..., 0] + joints_m[..., feet, :]

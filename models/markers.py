@@ -176,8 +176,13 @@ def tidy_head(markers: NDArray[np.floating]) -> Array:
 
 def contact_labels(markers: NDArray[np.floating], fps: float, rule: ContactRule | None = None) -> NDArray[np.float32]:
     """Label (T, 4) in {0, 1} where left heel, left toe, right heel, right toe stand on the floor."""
+    return label_contacts(markers[:, CONTACT_MARKERS], fps, rule)
+
+
+def label_contacts(points: NDArray[np.floating], fps: float, rule: ContactRule | None = None) -> NDArray[np.float32]:
+    """Do what `contact_labels` does, from the four points (T, 4, 3) [m] themselves."""
     rule = rule or ContactRule()
-    feet = gaussian_filter1d(np.asarray(markers[:, CONTACT_MARKERS], dtype=np.float64), 1.0, axis=0, mode="nearest")
+    feet = gaussian_filter1d(np.asarray(points, dtype=np.float64), 1.0, axis=0, mode="nearest")
     speed = np.linalg.norm(np.gradient(feet, axis=0), axis=-1) * fps
     height = feet[..., 1] - _running_low(feet[..., 1], fps)
     labels = np.zeros(height.shape, dtype=bool)

@@ -1,7 +1,8 @@
 """Music with exactly known beats for training a beat activation: drawn scores, tempo curves, rooms.
 
-Sources: POP909, the Groove MIDI Dataset, fiddle tunes in abc notation, and a band written by
-rule. Everything is drawn from one NumPy generator, so a corpus can be made again from its seed.
+Sources: POP909, the Groove MIDI Dataset, fiddle tunes in abc notation, accompaniments in hundreds of styles
+(`models.beat_accompaniment`), and a band written by rule. Everything is drawn from one NumPy generator, so a corpus can
+be made again from its seed.
 The rooms are this module's own, not those of `models.rendering.rooms`: the benchmark uses the latter, and a model
 should not meet there the very noise it was trained on.
 """
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from models.beat_accompaniment import Accompaniment, read_accompaniments
 from models.beat_band import (
     BASS,
     BASS_PROGRAMS,
@@ -42,13 +44,24 @@ from models.rendering.scores import (
     merge,
     only,
     read_groove,
+    read_midi,
     read_pop909,
     swing,
     transpose,
     without_drums,
 )
-from models.rendering.synth import SAMPLE_RATE_HZ, SoundFont, render
-from models.rendering.tempo import from_beat_times
+from models.rendering.synth import SAMPLE_RATE_HZ, SoundFont, Take, render
+from models.rendering.tempo import TempoMap, from_beat_times
+
+_SOURCES = {"pop": 0.22, "accompaniment": 0.34, "tune": 0.05, "drummer": 0.26, "band": 0.1, "clicks": 0.03}
+"""How often each kind of piece is drawn."""
+_PLAIN_STYLES = ("rock", "pop", "country", "punk", "dance")
+_SYNCOPATED_WEIGHT = 2.0
+"""Drummers of every other style are drawn twice as often: there the strokes do not give the beat away."""
+_TUNE_CHANNELS = (0, 1, 2)
+"""Channels of a POP909 song, kept free of its accompaniment."""
+_KIT_SHARE = 0.4
+"""How often the drums are played by a kit of recorded drums instead of the soundfont's own."""
 
 
 @dataclass(frozen=True)
@@ -137,23 +150,31 @@ def degrade(rng: np.random.Generator, audio: NDArray[np.float32], strength: floa
 
 @dataclass(frozen=True)
 class Library:
-    """What clips are made of: pop songs, tunes with their metre, drummers with their tempo."""
+    """What clips are made of: pop songs by number, tunes with their metre, drummers with their tempo, MMA's bands.
 
-    pop: list[tuple[Score, float]]
+    `drum_odds` (D,) are the chances of each drummer.
+    """
+
+    pop: dict[int, tuple[Score, float]]
     tunes: list[Score]
     drums: list[tuple[Score, float]]
+    drum_odds: NDArray[np.float64]
+    accompaniments: list[Accompaniment]
+    accompaniment_folder: Path
 
     @classmethod
-    def open(cls, midi_folder: Path, songs: range, drum_split: str) -> Library:
-        """Read `pop909.zip` (the numbers in `songs`), `groove.zip` (`drum_split`) and `ryansMammoth.zip`."""
+    def open(
+        cls, midi_folder: Path, songs: range, drum_split: str, accompaniments: Path, development: bool = False
+    ) -> Library:
+        """Read `pop909.zip` (`songs`), `groove.zip` (`drum_split`), `ryansMammoth.zip` and what MMA wrote."""
         archive = midi_folder / "pop909.zip"
-        pop = []
+        pop = {}
         with zipfile.ZipFile(archive) as files:
             tables = {n: np.loadtxt(io.BytesIO(files.read(f"pop909/{n:03d}/beat_midi.txt"))) for n in songs}
         for number, table in tables.items():
             gaps = np.diff(np.flatnonzero(table[:, 2] > 0.5))
             if len(table) > 32 and len(gaps) and np.mean(gaps % 4 == 0) > 0.95:
-                pop.append((read_pop909(archive, number), 60.0 / float(np.median(np.diff(table[:, 0])))))
+                pop[number] = (read_pop909(archive, number), 60.0 / float(np.median(np.diff(table[:, 0]))))
         tunes = []
         with zipfile.ZipFile(midi_folder / "ryansMammoth.zip") as files:
             for name in sorted(n for n in files.namelist() if n.endswith(".abc")):
@@ -163,12 +184,22 @@ class Library:
                     continue
                 if tune.beats_per_bar in (2, 3, 4) and tune.length_beats >= 16:
                     tunes.append(tune)
-        drums = [
-            (_on_the_grid(read_groove(midi_folder / "groove.zip", row["midi_filename"])), float(row["bpm"]))
+        drummers = [
+            row
             for row in list_groove(midi_folder / "groove.zip", drum_split)
             if row["time_signature"] == "4-4" and float(row["duration"]) > 8
         ]
-        return cls(pop, tunes, drums)
+        drums = [
+            (_on_the_grid(read_groove(midi_folder / "groove.zip", row["midi_filename"])), float(row["bpm"]))
+            for row in drummers
+        ]
+        odds = np.where([r["style"].startswith(_PLAIN_STYLES) for r in drummers], 1.0, _SYNCOPATED_WEIGHT)
+        rows = [
+            row
+            for row in read_accompaniments(accompaniments)
+            if row.development == development and (row.song == 0 or row.song in pop)
+        ]
+        return cls(pop, tunes, drums, odds / odds.sum(), rows, accompaniments)
 
 
 def _on_the_grid(played: Score) -> Score:
@@ -186,14 +217,14 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
 
     Played music stays near its own tempo: how much goes on in a beat is what tells the beat from its double.
     """
-    source = rng.choice(["pop", "tune", "drummer", "band", "clicks"], p=[0.42, 0.08, 0.23, 0.23, 0.04])
+    source = rng.choice(list(_SOURCES), p=list(_SOURCES.values()))
     programs = {
         BASS: int(rng.choice(BASS_PROGRAMS)),
         CHORDS: int(rng.choice(CHORD_PROGRAMS)),
         LEAD: int(rng.choice(LEAD_PROGRAMS)),
     }
     if source == "pop":
-        song, tempo = library.pop[rng.integers(len(library.pop))]
+        song, tempo = library.pop[int(rng.choice(list(library.pop)))]
         score = excerpt(song, song.first_downbeat + 4 * int(rng.integers(0, 24)), LENGTH_BEATS)
         if rng.random() < 0.35:  # the player's liberties removed
             notes = score.notes.copy()
@@ -223,10 +254,14 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
         tempo = float(rng.uniform(75, 165))
         drums, backing, melody = rng.random() < 0.35, rng.random() < 0.7, False
     elif source == "drummer":
-        played, tempo = library.drums[rng.integers(len(library.drums))]
+        played, tempo = library.drums[rng.choice(len(library.drums), p=library.drum_odds)]
         score = loop(excerpt(played, 0, max(4, played.length_beats // 4 * 4)), LENGTH_BEATS)
         tempo *= 2 ** rng.normal(0, 0.12)
         drums, backing, melody = False, rng.random() < 0.5, rng.random() < 0.4
+    elif source == "accompaniment":
+        score, tempo = _accompanied(rng, library)
+        programs = dict(score.programs) | {channel: programs[LEAD] for channel in _TUNE_CHANNELS}
+        drums, backing, melody = False, False, False
     elif source == "clicks":
         score, tempo = write_clicks(rng), float(rng.uniform(58, 195))
         drums, backing, melody = False, False, False
@@ -256,13 +291,75 @@ def _arrange(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
     return replace(score, programs=programs, volumes=volumes), tempo
 
 
-def make_clip(rng: np.random.Generator, library: Library, fonts: list[SoundFont], length_s: float) -> Clip:
+def _accompanied(rng: np.random.Generator, library: Library) -> tuple[Score, float]:
+    """Draw an accompaniment with its song's tune, a written one or none; perhaps only its drums, or all but them."""
+    row = library.accompaniments[rng.integers(len(library.accompaniments))]
+    played = read_midi(library.accompaniment_folder / row.file)
+    played = only(played, set(range(16)) - set(_TUNE_CHANNELS))
+    programs = dict(played.programs)
+    for channel in sorted(set(played.notes["channel"].tolist()) - {DRUM_CHANNEL}):
+        if rng.random() < 0.3:
+            low = np.mean(played.notes["pitch"][played.notes["channel"] == channel]) < 48
+            programs[channel] = int(rng.choice(BASS_PROGRAMS if low else CHORD_PROGRAMS))
+    played = replace(played, programs=programs, beats_per_bar=row.beats_per_bar, first_downbeat=0)
+    parts = str(rng.choice(["all", "no drums", "drums", "drums and low"], p=[0.42, 0.33, 0.17, 0.08]))
+    if parts == "no drums":
+        played = without_drums(played)
+    elif parts == "drums":
+        played = only(played, {DRUM_CHANNEL})
+    elif parts == "drums and low":
+        high = (played.notes["channel"] != DRUM_CHANNEL) & (played.notes["pitch"] > 50)
+        played = replace(played, notes=played.notes[~high])
+    bar = row.beats_per_bar
+    if row.song:
+        song, tempo = library.pop[row.song]
+        tempo *= 2 ** rng.normal(0, 0.12)
+        whole = min(LENGTH_BEATS, played.length_beats // bar * bar)
+        score = loop(excerpt(played, 0, whole), LENGTH_BEATS)
+        tune = excerpt(song, song.first_downbeat + bar * row.first_bar, whole)
+        kept = {0} if rng.random() < 0.6 else {0, 1, 2}
+        if rng.random() < 0.75 and parts != "drums":
+            score = merge(score, only(replace(tune, programs={}), kept))
+    else:
+        tempo = float(np.exp(rng.uniform(np.log(row.slowest_bpm), np.log(row.fastest_bpm))))
+        whole = max(bar, min(played.length_beats // bar, 32) * bar)
+        score = loop(excerpt(played, 0, whole), LENGTH_BEATS)
+        if rng.random() < 0.4 and parts != "drums":
+            score = merge(score, write_melody(rng, bar, tempo))
+    return score, tempo
+
+
+def _perform(
+    rng: np.random.Generator,
+    score: Score,
+    curve: TempoMap,
+    fonts: list[SoundFont],
+    kits: list[SoundFont],
+    lead_s: float,
+) -> Take:
+    """Render a score with one font, or its drums with a kit of their own."""
+    font = fonts[rng.integers(len(fonts))]
+    drums = only(score, {DRUM_CHANNEL})
+    if not kits or not len(drums.notes) or rng.random() > _KIT_SHARE:
+        return render(score, curve, font, lead_s, tail_s=0.0)
+    kit = kits[rng.integers(len(kits))]
+    beaten = render(replace(drums, programs={}), curve, kit, lead_s, tail_s=0.0)
+    rest = render(without_drums(score), curve, font, lead_s, tail_s=0.0)
+    loud = float(np.sqrt(np.mean(rest.samples**2))) or 1.0
+    gain = loud / (float(np.sqrt(np.mean(beaten.samples**2))) + 1e-9) * 10 ** (rng.uniform(-6, 10) / 20)
+    count = min(len(beaten.samples), len(rest.samples))
+    return replace(rest, samples=rest.samples[:count] + beaten.samples[:count] * np.float32(gain))
+
+
+def make_clip(
+    rng: np.random.Generator, library: Library, fonts: list[SoundFont], kits: list[SoundFont], length_s: float
+) -> Clip:
     """Draw one clip: a piece, a tempo curve, swing, an intro without drums, a break, a room."""
     score, tempo = _arrange(rng, library)
     kind = str(rng.choice(["steady", "drift", "rubato", "ramp", "jump"], p=[0.38, 0.27, 0.1, 0.1, 0.15]))
     times = tempo_curve(rng, kind, tempo, LENGTH_BEATS + 1)
     lead_s = float(rng.uniform(0, 2.5) if rng.random() < 0.5 else rng.uniform(0, 0.3))
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         score = swing(score, rng.uniform(1.2, 2.2))
     score = humanise(transpose(score, int(rng.integers(-5, 7))), rng, rng.uniform(0, 0.010) * tempo / 60)
     notes = score.notes
@@ -284,8 +381,13 @@ def make_clip(rng: np.random.Generator, library: Library, fonts: list[SoundFont]
         curve = curve.with_break(stop, float(rng.uniform(1.5, 6.0)))
         silent = np.array([(start + lead_s + 0.5, end + lead_s) for start, end in curve.silences()])
     if not len(notes):
-        return make_clip(rng, library, fonts, length_s)
-    take = render(replace(score, notes=notes), curve, fonts[rng.integers(len(fonts))], lead_s, tail_s=0.0)
+        return make_clip(rng, library, fonts, kits, length_s)
+    # What comes after the clip's end need not be played.
+    needed = int(np.searchsorted(curve.time_of(np.arange(LENGTH_BEATS)), length_s - lead_s)) + 1
+    heard_part = replace(score, notes=notes[notes["start"] < needed], length_beats=min(needed, LENGTH_BEATS))
+    if not len(heard_part.notes):
+        return make_clip(rng, library, fonts, kits, length_s)
+    take = _perform(rng, heard_part, curve, fonts, kits, lead_s)
     audio = np.zeros(round(length_s * SAMPLE_RATE_HZ), np.float32)
     heard = take.mono()[: len(audio)]
     audio[: len(heard)] = heard

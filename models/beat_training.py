@@ -9,34 +9,38 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from scipy.linalg import block_diag
 from torch import Tensor, nn
 
+from models.beat_accompaniment import write_accompaniments
 from models.beat_activation import (
     BANDS,
     DELAY_HOPS,
     FRONT_HOPS,
-    FRONT_UNITS,
-    GRU_UNITS,
     STRIDE_HOPS,
     TEMPO_CLASSES_BPM,
 )
 from models.beat_cache import TrainingCache, prepare
 
 _LOG = logging.getLogger(__name__)
-_BATCH, _CHUNK = 24, 800
+_BATCH, _CHUNK = 32, 800
 """Clips side by side, and hops between two steps of the optimiser (the recurrent state is carried over)."""
 _TEMPO_WEIGHT = 0.1
 _TEMPO_FROM_HOP = 200
 """For the first two seconds of a clip nobody can know the tempo: it is not asked."""
 _AVERAGE = 0.998
 """The weights that are kept are a running average over about 500 steps: single steps are noisy."""
-_RATE, _RESUMED_RATE = 2e-3, 7e-4
+_RATE, _RESUMED_RATE = 2e-3, 4e-4
+_DROPOUT = 0.1
+FRONT_UNITS, GRU_UNITS = 96, 128
+"""Size of a network that is begun anew."""
 _SPLIT = 2 * STRIDE_HOPS
 """The head's first outputs are beat and downbeat of each hop of the stride, the older first; the rest is tempo."""
 
@@ -44,15 +48,20 @@ State = tuple[Tensor | None, Tensor | None]
 
 
 class TrainableActivation(nn.Module):
-    """The trainable twin of `models.beat_activation.BeatActivation`."""
+    """The trainable twin of one network of `models.beat_activation.BeatActivation`.
 
-    def __init__(self) -> None:
+    Args:
+        front: units of the first layer.
+        units: of each recurrent layer.
+    """
+
+    def __init__(self, front: int, units: int) -> None:
         super().__init__()
-        self.front = nn.Linear(BANDS * FRONT_HOPS, FRONT_UNITS)
-        self.gru1 = nn.GRU(FRONT_UNITS, GRU_UNITS, batch_first=True)
-        self.gru2 = nn.GRU(GRU_UNITS, GRU_UNITS, batch_first=True)
-        self.head = nn.Linear(GRU_UNITS, _SPLIT + len(TEMPO_CLASSES_BPM))
-        self.dropout = nn.Dropout(0.1)
+        self.front = nn.Linear(BANDS * FRONT_HOPS, front)
+        self.gru1 = nn.GRU(front, units, batch_first=True)
+        self.gru2 = nn.GRU(units, units, batch_first=True)
+        self.head = nn.Linear(units, _SPLIT + len(TEMPO_CLASSES_BPM))
+        self.dropout = nn.Dropout(_DROPOUT)
         with torch.no_grad():
             self.head.bias[:_SPLIT] = -3.0  # beats are rare
 
@@ -91,34 +100,65 @@ def loss_of(logits: Tensor, truth: Tensor, tempo: Tensor) -> tuple[Tensor, Tenso
     return loss, errors.detach().mean(dim=(0, 1))
 
 
-def train(cache: Path, out: Path, minutes: float, seed: int = 0, resume: Path | None = None) -> None:
+def join(*networks: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return one network that answers with the mean of several; what they do not share, training may connect.
+
+    Their layers stand side by side, the weights between them zero. All are heard through the first one's `mean` and
+    `scale`.
+    """
+    mean, scale = networks[0]["mean"], networks[0]["scale"]
+    fronts, biases = [], []
+    for net in networks:
+        front = net["front.weight"].reshape(-1, FRONT_HOPS, BANDS)
+        fronts.append((front * (net["scale"] / scale)).reshape(len(front), -1))
+        biases.append(net["front.bias"] + (front * (net["scale"] * (mean - net["mean"]))).sum(axis=(1, 2)))
+    out = {"mean": mean, "scale": scale, "front.weight": np.concatenate(fronts), "front.bias": np.concatenate(biases)}
+    for layer in ("gru1", "gru2"):
+        for name in (f"{layer}.weight_ih_l0", f"{layer}.weight_hh_l0"):
+            # The three gates come one below the other.
+            gates = [[net[name].reshape(3, -1, net[name].shape[1])[gate] for net in networks] for gate in range(3)]
+            out[name] = np.concatenate([block_diag(*blocks) for blocks in gates])
+        for name in (f"{layer}.bias_ih_l0", f"{layer}.bias_hh_l0"):
+            out[name] = np.concatenate([net[name].reshape(3, -1) for net in networks], axis=1).ravel()
+    out["head.weight"] = np.concatenate([net["head.weight"] for net in networks], axis=1) / len(networks)
+    out["head.bias"] = np.mean([net["head.bias"] for net in networks], axis=0)
+    return {name: np.ascontiguousarray(value, np.float32) for name, value in out.items()}
+
+
+def train(
+    cache: Path,
+    out: Path,
+    minutes: float,
+    seed: int = 0,
+    resume: Sequence[Path] = (),
+    size: tuple[int, int] | None = None,
+) -> None:
     """Train for a time and write the averaged weights as safetensors, now and then and at the end.
 
-    The learning rate falls as a cosine of the time spent. `resume` begins from weights written before.
+    The learning rate falls as a cosine of the time spent. `resume` begins from weights written before, those of several
+    networks joined; `size` is that of a new network, its first layer's units and its recurrent ones'.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     data = TrainingCache(cache)
     data.refresh()
-    net = TrainableActivation()
-    if resume is None:
+    if not resume:
         mean, scale = data.statistics()
+        net = TrainableActivation(*(size or (FRONT_UNITS, GRU_UNITS)))
     else:
-        stored = load_file(resume)
+        stored = join(*(load_file(path) for path in resume))
         mean, scale = stored.pop("mean"), stored.pop("scale")
+        net = TrainableActivation(len(stored["front.bias"]), stored["gru1.weight_hh_l0"].shape[1])
         net.load_state_dict({name: torch.from_numpy(value) for name, value in stored.items()})
-    rate = _RATE if resume is None else _RESUMED_RATE
+    rate = _RATE if not resume else _RESUMED_RATE
     average = {name: value.clone() for name, value in net.state_dict().items()}
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-4)
     began, step, recent = time.monotonic(), 0, np.zeros(3)
     while (spent := (time.monotonic() - began) / (60 * minutes)) < 1.0:
         clips = data.refresh()
         features, labels, tempo = data.batch(rng.choice(clips, _BATCH, replace=False), rng)
-        # The desk and the room once more, cheaply: a random gain of everything and of every band.
-        features = (features - mean) * scale
-        features += rng.normal(0, 0.25, (_BATCH, 1, 1)) + rng.normal(0, 0.15, (_BATCH, 1, BANDS))
-        stacked = torch.from_numpy(windows(features.astype(np.float32)))
+        stacked = torch.from_numpy(windows((features - mean) * scale))
         delayed = np.zeros_like(labels)
         delayed[:, DELAY_HOPS:] = labels[:, :-DELAY_HOPS]
         truth = torch.from_numpy(delayed.astype(np.float32) / 255)
@@ -159,10 +199,18 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
+    writing = verbs.add_parser("accompany", help="needs the program mma")
+    writing.add_argument("--midi", type=Path, required=True)
+    writing.add_argument("--out", type=Path, required=True)
+    writing.add_argument("--free", type=int, default=500, help="accompaniments of no song")
+    writing.add_argument("--seed", type=int, default=0)
     making = verbs.add_parser("prepare")
     making.add_argument("--midi", type=Path, required=True)
+    making.add_argument("--accompaniments", type=Path, required=True, help="folder of `accompany`")
+    making.add_argument("--kit", type=Path, action="append", default=[], help="soundfont that is a drum kit")
     making.add_argument("--font", type=Path, action="append", required=True)
     making.add_argument("--pairs", type=Path)
+    making.add_argument("--charted", type=Path, action="append", default=[], help="folder of a Frets on Fire song")
     making.add_argument("--out", type=Path, required=True)
     making.add_argument("--shards", type=int, default=24)
     making.add_argument("--seed", type=int, default=1)
@@ -171,13 +219,27 @@ def main() -> None:
     learning.add_argument("--cache", type=Path, required=True)
     learning.add_argument("--out", type=Path, required=True, help="safetensors file")
     learning.add_argument("--minutes", type=float, default=45.0)
-    learning.add_argument("--resume", type=Path)
+    learning.add_argument("--resume", type=Path, nargs="+", default=[], help="weights; of several, one wide network")
     learning.add_argument("--seed", type=int, default=0)
+    learning.add_argument("--size", type=int, nargs=2, metavar=("FRONT", "UNITS"), help="of a new network")
     args = parser.parse_args()
     if args.verb == "prepare":
-        prepare(args.midi, args.font, args.pairs, args.out, args.shards, args.seed, args.variants)
+        prepare(
+            args.midi,
+            args.accompaniments,
+            args.font,
+            args.kit,
+            args.pairs,
+            args.charted,
+            args.out,
+            args.shards,
+            args.seed,
+            args.variants,
+        )
+    elif args.verb == "accompany":
+        write_accompaniments(args.out, args.midi / "pop909.zip", range(1, 801, 2), args.free, args.seed)
     else:
-        train(args.cache, args.out, args.minutes, args.seed, args.resume)
+        train(args.cache, args.out, args.minutes, args.seed, args.resume, tuple(args.size) if args.size else None)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.beats.beat_filter import BeatFilter, Belief, FilterSettings
+from engine.beats.grid_judge import GridJudge
 from engine.beats.metre import MetreFilter
 from engine.beats.spectrum import HOP_SAMPLES, HOPS_PER_S, SAMPLE_RATE_HZ, BandSpectrum
 from engine.types import NS_PER_S, BeatEstimate
@@ -77,13 +78,20 @@ class ActivationTracker:
     Args:
         activation: what hears the beats.
         settings: of the filter.
+        judge: a second opinion on the phase, or None.
     """
 
     sample_rate_hz = SAMPLE_RATE_HZ
     hop_samples = HOP_SAMPLES
 
-    def __init__(self, activation: ActivationFunction, settings: FilterSettings | None = None) -> None:
+    def __init__(
+        self,
+        activation: ActivationFunction,
+        settings: FilterSettings | None = None,
+        judge: GridJudge | None = None,
+    ) -> None:
         self._activation = activation
+        self._judge = judge
         self._spectrum = BandSpectrum()
         self._filter = BeatFilter(settings)
         self._metre = MetreFilter()
@@ -100,6 +108,8 @@ class ActivationTracker:
         self._activation.reset()
         self._filter.reset()
         self._metre.reset()
+        if self._judge is not None:
+            self._judge.reset()
         self._hop = 0
         self._quiet_hops = _WAIT_HOPS
         self._waited_hops = 0
@@ -117,7 +127,14 @@ class ActivationTracker:
 
     def process_bands(self, bands: NDArray[np.float32], level: float, end_ns: int) -> BeatEstimate | None:
         """Like `process`, from the hop's bands (88,) and RMS level."""
-        heard = self._activation.process(bands)
+        estimate = self._believe(self._activation.process(bands), level, end_ns)
+        if self._judge is None:
+            return estimate
+        self._judge.hear(bands)
+        return self._judge.correct(estimate, end_ns)
+
+    def _believe(self, heard: Activation, level: float, end_ns: int) -> BeatEstimate | None:
+        """Let the filter move by one hop."""
         self._hop += 1
         self._quiet_hops = 0 if level > _SILENT and heard.beat > _ACCENT else self._quiet_hops + 1
         if self._quiet_hops > _WAIT_HOPS:

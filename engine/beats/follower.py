@@ -84,18 +84,19 @@ class _Challenger:
 class BeatFollower:
     """Turns beat estimates into a timeline that never runs backwards.
 
-    It starts at 120 bpm with confidence 0. It snaps to the first sure estimate, follows small changes smoothly, checks
-    large ones before it believes them (longest those that only change the octave), runs on through silence with fading
-    confidence, and lets the performer overrule everything. Deterministic: it reads no clock.
+    It starts at 120 bpm (or another `start_bpm`) with confidence 0. It snaps to the first sure estimate, follows small
+    changes smoothly, checks large ones before it believes them (longest those that only change the octave), runs on
+    through silence with fading confidence, and lets the performer overrule everything. Deterministic; reads no clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start_bpm: float = _START_BPM) -> None:
+        self._start_bpm = start_bpm
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, back to 120 bpm at beat 0, session time 0."""
-        self._timeline = BeatTimeline(_START_BPM, 0.0, 0)
-        self._goal = _Goal(0.0, 0.0, 60 * NS_PER_S / _START_BPM)
+        """Forget everything, back to the start tempo (120 bpm) at beat 0, session time 0."""
+        self._timeline = BeatTimeline(self._start_bpm, 0.0, 0)
+        self._goal = _Goal(0.0, 0.0, 60 * NS_PER_S / self._start_bpm)
         self._locked = False
         self._locked_ns = 0
         self._now_ns = 0

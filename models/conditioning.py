@@ -17,7 +17,7 @@ STYLES: tuple[str, ...] = ("waltz", "rumba", "chacha", "tango")
 PHRASE_SIZE = 10
 """Values of a phrase descriptor (`models.phrases`)."""
 _REFERENCE_TEMPO_BPM = 100.0
-_MUSIC_LIMIT = 4.0
+MUSIC_LIMIT = 4.0
 """Normalised features beyond this many deviations say no more than the limit does."""
 
 _BEAT = slice(0, 4)
@@ -87,7 +87,7 @@ def normalise_music(
 ) -> NDArray[np.float32]:
     """Return features (..., F) by the mean and 1/deviation (F,) of training; what is not finite counts as average."""
     normal = np.nan_to_num((features - mean) * scale, posinf=0.0, neginf=0.0)
-    return np.clip(normal, -_MUSIC_LIMIT, _MUSIC_LIMIT).astype(np.float32)
+    return np.clip(normal, -MUSIC_LIMIT, MUSIC_LIMIT).astype(np.float32)
 
 
 def _waves(phase: NDArray[np.float64], harmonics: int) -> NDArray[np.float64]:

@@ -1,13 +1,10 @@
-"""Joining chunks: two linear maps, fitted by least squares, that a network would learn only slowly and roughly.
+"""Joining chunks: a linear map, fitted by least squares, that a network would learn only slowly and roughly.
 
-*Going on*: the latent that follows most likely from the one before it, whatever the dance: bodies do not jump. The flow
-adds to it what the dancer wants.
+A chunk is drawn as a whole, so its first pose may still miss the last one by a little, a jolt three times a beat. How a
+real chunk's latent tells the two ticks before it is fitted; the model's own errors have a known covariance; the
+correction is the Kalman update (Kalman 1960) of the drawn latent by those two ticks.
 
-*Joining*: a chunk is drawn as a whole, so its first pose may still miss the last one by a little, a jolt three times a
-beat. How a real chunk's latent tells the two ticks before it is fitted; the model's own errors have a known
-covariance; the correction is the Kalman update (Kalman 1960) of the drawn latent by those two ticks.
-
-Both are constant, so they become arrays of the model.
+It is constant, so it becomes arrays of the model.
 """
 
 from __future__ import annotations
@@ -28,28 +25,13 @@ _RIDGE = 1e-2
 
 
 @torch.no_grad()
-def fit_going_on(model: Gmd, sampler: SequenceSampler, seed: int = 0) -> None:
-    """Set the model's going-on arrays from training clips, with the history noise it learns under."""
-    random = np.random.Generator(np.random.PCG64(seed))
-    after = np.concatenate([p.latents[1:] for p in sampler.clips]).astype(np.float64)
-    before = np.concatenate([p.latents[:-1] for p in sampler.clips]).astype(np.float64)
-    level = sampler.settings.history_noise * random.random((len(before), 1))
-    level *= random.random((len(before), 1)) >= sampler.settings.clean_share
-    before += level * random.standard_normal(before.shape)
-    design = np.concatenate([before, np.ones((len(before), 1))], axis=1)
-    fit = np.linalg.solve(design.T @ design + _RIDGE * np.eye(design.shape[1]), design.T @ after)
-    model.flow.going_on.copy_(torch.from_numpy(fit[:-1].T))
-    model.flow.going_on_offset.copy_(torch.from_numpy(fit[-1]))
-
-
-@torch.no_grad()
 def fit_continuity(model: Gmd, sampler: SequenceSampler, temperature: float, seed: int = 0) -> None:
     """Set the model's continuity arrays from training clips and the model's present errors.
 
     Args:
         model: whose buffers are set.
         sampler: of the training clips.
-        temperature: of the flow's noise on the stage.
+        temperature: of the draw on the stage.
         seed: of the sequences and the noise.
     """
     last, last_mean = _last_ticks(sampler)
@@ -93,7 +75,7 @@ def _errors(model: Gmd, sampler: SequenceSampler, temperature: float, seed: int)
             history = torch.from_numpy(batch.history)
             context = model(torch.from_numpy(batch.music), torch.from_numpy(batch.condition), history)
             noise = torch.from_numpy(random.standard_normal(batch.history.shape, np.float32))
-            sampled = model.sample(context, history, temperature * noise)
+            sampled = model.sample(context, history, noise, temperature)
             errors.append((sampled.numpy() - batch.target).reshape(-1, batch.target.shape[-1]))
     finally:
         sampler.settings = usual

@@ -5,29 +5,33 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from torch import Tensor, nn
+from torch.export import Dim
 
 from engine.errors import UserError
 from engine.types import TICKS_PER_BEAT
 from models.artifacts import GmdManifest, file_digest, skeleton_digest
+from models.backends.choose import MODEL_FILE
+from models.backends.ort_backend import BATCH_DIMENSION, OrtBackend
+from models.backends.parity import probe
+from models.backends.step_memory import RINGS, VECTORS, StepMemory, StepShapes
+from models.compact import Piece, add_compact_graph
 from models.conditioning import CONDITION_SIZE, STYLES
-from models.gmd import ROTARY_BASE, Gmd, GmdState, rotary_angles
-from models.gmd_sequences import SequenceSampler
-from models.onnx_generator import MODEL_FILE, TABLES_FILE
+from models.dance_plan import TABLES_FILE
+from models.gmd import ROTARY_BASE, Gmd, GmdConfig, GmdState
+from models.gmd_sequences import OTHER_STYLE, DanceClip, SequenceSampler
+from models.gmd_stage import StageStep
 
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 """Largest difference between torch and ONNX Runtime over a run of chunks that is let through; latents are about 1."""
 _TEMPO_RANGE_BPM = (60.0, 140.0)
-_INPUTS = ("music", "condition", "history", "noise", "keys", "values", "mask", "cos", "sin")
-_OUTPUTS = ("latent", "new_keys", "new_values")
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class ExportFacts:
         name: of the model.
         feature_spec: digest of the features.
         history_noise: level told on the stage.
-        temperature: of the flow's noise on the stage.
+        temperature: of the draw on the stage.
+        energy_middle: what the network is told for an energy of 1/2.
         training_steps, training_hours: of the run.
         training_set: one line on the data.
     """
@@ -47,32 +52,10 @@ class ExportFacts:
     feature_spec: str
     history_noise: float
     temperature: float
+    energy_middle: float
     training_steps: int
     training_hours: float
     training_set: str
-
-
-class _Step(nn.Module):
-    """One chunk: transformer step and flow, as one graph."""
-
-    def __init__(self, model: Gmd) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self,
-        music: Tensor,
-        condition: Tensor,
-        history: Tensor,
-        noise: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        mask: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        context, new_keys, new_values = self.model.step_tensors(music, condition, history, keys, values, mask, cos, sin)
-        return self.model.sample(context, history, noise), new_keys, new_values
 
 
 def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder: Path) -> GmdManifest:
@@ -89,19 +72,9 @@ def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder:
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
-    example = tuple(torch.from_numpy(a) for a in _example(model, 0, GmdState.empty(config)).values())
-    step = _Step(model).eval()
-    torch.onnx.export(
-        step,
-        example,
-        str(folder / MODEL_FILE),
-        dynamo=True,
-        opset_version=20,
-        input_names=_INPUTS,
-        output_names=_OUTPUTS,
-        external_data=False,
-        verbose=False,
-    )
+    step = StageStep(model, facts.temperature).eval()
+    weight_bytes, multiply_adds = step.cost()
+    write_graph(step, config, folder / MODEL_FILE)
     table, starts = sampler.table(), sampler.starts()
     save_file(
         {
@@ -114,10 +87,11 @@ def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder:
             "phrase_descriptors": table.descriptors,
             "phrase_styles": table.styles,
             "phrase_energies": table.energies,
+            "probe": probe_graph(folder / MODEL_FILE, step_shapes(config)),
         },
         folder / TABLES_FILE,
     )
-    parity = measure_parity(model, folder / MODEL_FILE)
+    parity = measure_parity(model, folder / MODEL_FILE, facts.temperature)
     if not parity < TOLERANCE:
         raise UserError(f"export to {folder}: the graph differs from the model by {parity:.2g}", "report this as a bug")
     manifest = GmdManifest(
@@ -139,7 +113,10 @@ def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder:
         rotary_base=ROTARY_BASE,
         history_noise=facts.history_noise,
         temperature=facts.temperature,
+        energy_middle=facts.energy_middle,
         parameters=sum(p.numel() for p in model.parameters()),
+        weight_bytes=weight_bytes,
+        multiply_adds=multiply_adds,
         parity=float(parity),
         training_steps=facts.training_steps,
         training_hours=round(facts.training_hours, 2),
@@ -147,42 +124,75 @@ def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder:
         files={name: file_digest(folder / name) for name in (MODEL_FILE, TABLES_FILE)},
     )
     manifest.save(folder)
-    return manifest
+    musics = [prepared.clip for prepared in sampler.clips if prepared.clip.music is not None]
+    return add_compact_graph(folder, [_piece(clip) for clip in musics])
 
 
-def measure_parity(model: Gmd, path: Path, chunks: int = 60) -> float:
+def _piece(clip: DanceClip) -> Piece:
+    style = None if clip.style == OTHER_STYLE else clip.style
+    music = np.empty((0, 0), np.float32) if clip.music is None else clip.music
+    return Piece(music, float(np.median(clip.tempo_bpm)), clip.beats_per_bar, style)
+
+
+def write_graph(step: StageStep, config: GmdConfig, path: Path) -> None:
+    """Export the step as ONNX; its batch, the number of dancers, is left open and fixed by whoever loads it."""
+    # Three, because torch takes a batch of one or two for a constant or for another dimension.
+    shapes = step_shapes(config, 3)
+    dancers, many = {0: Dim(BATCH_DIMENSION)}, config.attentions
+    example: dict[str, Any] = {name: torch.zeros(shape) for name, shape in shapes.inputs().items()}
+    free: dict[str, Any] = {name: dancers if name in (*VECTORS, "mask") else {} for name in example}
+    for name in RINGS:
+        example[name], free[name] = list(example[name]), [dancers] * many
+    torch.onnx.export(
+        step,
+        tuple(example.values()),
+        str(path),
+        dynamo=True,
+        opset_version=20,
+        input_names=list(shapes.graph_inputs()),
+        output_names=list(step_shapes(config).outputs()),
+        dynamic_shapes=tuple(free.values()),
+        external_data=False,
+        verbose=False,
+    )
+
+
+def probe_graph(path: Path, shapes: StepShapes) -> NDArray[np.float32]:
+    """Return the latents (steps, 1, L) by which other back ends are judged."""
+    backend = OrtBackend("cpu", path, StepMemory(shapes))
+    latents = probe(backend)
+    backend.close()
+    return latents
+
+
+def step_shapes(config: GmdConfig, batch: int = 1) -> StepShapes:
+    """Return the sizes of the exported step."""
+    return StepShapes(
+        batch=batch,
+        music=config.music_size,
+        condition=config.condition_size,
+        latent=config.latent_size,
+        attentions=config.attentions,
+        heads=config.heads,
+        window=config.window,
+        head_size=config.head_size,
+        rotary_base=ROTARY_BASE,
+    )
+
+
+def measure_parity(model: Gmd, path: Path, temperature: float, chunks: int = 60) -> float:
     """Return the largest latent difference between torch and ONNX Runtime over a run, beyond a full ring."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    backend = OrtBackend("cpu", path, StepMemory(step_shapes(model.config)))
+    inputs = backend.memory.inputs
     state, worst = GmdState.empty(model.config), 0.0
-    step = _Step(model).eval()
     random = np.random.Generator(np.random.PCG64(0))
     with torch.no_grad():
-        for index in range(chunks):
-            inputs = _example(model, index, state, random)
-            ours = step(*(torch.from_numpy(a) for a in inputs.values()))
-            theirs = session.run(list(_OUTPUTS), inputs)
-            worst = max(worst, float(np.abs(ours[0].numpy() - theirs[0]).max()))
-            state.write(ours[1], ours[2])
+        for _ in range(chunks):
+            for name in VECTORS:
+                inputs[name][0] = random.standard_normal(inputs[name].shape[1], np.float32)
+            vectors = {name: torch.from_numpy(inputs[name].copy()) for name in VECTORS}
+            context, state = model.step(vectors["music"], vectors["condition"], vectors["history"], state)
+            latent = model.sample(context, vectors["history"], vectors["noise"], temperature)
+            backend.run()
+            worst = max(worst, float(np.abs(latent.numpy() - backend.memory.outputs["latent"]).max()))
     return worst
-
-
-def _example(
-    model: Gmd, position: int, state: GmdState, random: np.random.Generator | None = None
-) -> dict[str, NDArray[np.float32]]:
-    config = model.config
-    random = random or np.random.Generator(np.random.PCG64(0))
-    angles = rotary_angles(torch.tensor(position), config.head_size)
-    sizes = {
-        "music": config.music_size,
-        "condition": config.condition_size,
-        "history": config.latent_size,
-        "noise": config.latent_size,
-    }
-    return {
-        **{name: random.standard_normal((1, size), np.float32) for name, size in sizes.items()},
-        "keys": state.keys.numpy(),
-        "values": state.values.numpy(),
-        "mask": state.mask().numpy(),
-        "cos": angles.cos().float().numpy(),
-        "sin": angles.sin().float().numpy(),
-    }

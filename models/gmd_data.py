@@ -15,9 +15,10 @@ from scipy.ndimage import gaussian_filter1d, zoom
 
 from engine.skeleton import forward_kinematics
 from engine.types import TICKS_PER_BEAT
+from models.clip_on_ticks import resample_motion
 from models.conditioning import STYLES
 from models.dataset import PreparedClip
-from models.gmd_sequences import DanceClip, SequenceSampler, SequenceSettings
+from models.gmd_sequences import OTHER_STYLE, DanceClip, SequenceSampler, SequenceSettings
 from models.motion_representation import (
     DISPLACEMENT,
     HEADING,
@@ -27,7 +28,6 @@ from models.motion_representation import (
     ticks_from_motion,
 )
 from models.phrases import PhraseSpace
-from models.prepare import resample_motion
 
 _ALIGNMENT_ROUNDS = 6
 _PHRASE_WINDOW_TICKS = 96
@@ -48,7 +48,10 @@ def load_dances(clips: Sequence[PreparedClip]) -> DanceData:
     """Convert prepared clips. A clip that is too fast for a human is danced at half speed (two beats for one)."""
     dances = [(c.split, _dance(c) if c.plausible else _half_speed(c)) for c in clips]
     bars = align_bars([dance for _, dance in dances])
-    placed = [(split, replace(d, bar_tick=bar)) for (split, d), bar in zip(dances, bars, strict=True)]
+    placed = [
+        (split, replace(d, bar_tick=None if d.style == OTHER_STYLE else bar))
+        for (split, d), bar in zip(dances, bars, strict=True)
+    ]
     return DanceData(*(tuple(d for s, d in placed if s == split) for split in ("train", "val", "test")))
 
 
@@ -61,7 +64,7 @@ def _dance(clip: PreparedClip) -> DanceClip:
         first_tick=clip.first_tick,
         beats_per_bar=clip.beats_per_bar,
         bar_tick=None,
-        style=STYLES.index(clip.style),
+        style=STYLES.index(clip.style) if clip.style in STYLES else OTHER_STYLE,
     )
 
 

@@ -24,7 +24,7 @@ _POSE_COMPONENTS = 12
 _ENERGY_SPREAD = 0.12
 """Phrases within about this much of the wished energy (a quantile) are likely to be drawn."""
 _PHRASE_BEATS = 8
-_PHRASE_ENERGY_SPREAD = 0.2
+_PHRASE_ENERGY_SPREAD = 0.35
 """Dancers do not keep one energy: phrases vary by this much (deviation) about the wish."""
 _REPLAN_ENERGY = 0.25
 """A wished energy that moved by this much begins a new phrase at once: a drop cannot wait for the phrase's end."""
@@ -123,8 +123,8 @@ class PhraseTable:
     energies: Floats
 
     def draw(self, random: np.random.Generator, style: int | None, energy: float) -> Floats:
-        """Draw a descriptor (PHRASE_SIZE,) of a style (any if None), near an energy in [0, 1]."""
-        rows = np.arange(len(self.styles)) if style is None else np.flatnonzero(self.styles == style)
+        """Draw a descriptor (PHRASE_SIZE,) of a style (any if None, or if it was never danced), near an energy."""
+        rows = np.flatnonzero(self.styles == style) if style in self.styles else np.arange(len(self.styles))
         distance = (self.energies[rows] - energy) / _ENERGY_SPREAD
         # The nearest phrase always has weight 1, so that an extreme wish still finds one.
         likelihood = np.exp(-0.5 * (distance**2 - np.min(distance**2)))
@@ -141,8 +141,8 @@ class PoseTable:
     styles: NDArray[np.int32]
 
     def draw(self, random: np.random.Generator, style: int | None) -> Floats:
-        """Draw a latent (L,) of a style, or of the first, most danced one if there is no wish."""
-        rows = np.flatnonzero(self.styles == (self.styles[0] if style is None else style))
+        """Draw a latent (L,) of a style, or of the first, most danced one without a wish that can be granted."""
+        rows = np.flatnonzero(self.styles == (style if style in self.styles else self.styles[0]))
         return self.latents[rows[int(random.integers(len(rows)))]]
 
 

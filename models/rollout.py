@@ -24,7 +24,7 @@ from engine.types import TICKS_PER_BEAT
 from models import metrics
 from models.conditioning import ChunkConditions, normalise_music
 from models.gmd import Gmd, GmdState
-from models.gmd_sequences import DanceClip, SequenceSampler
+from models.gmd_sequences import OTHER_STYLE, DanceClip, SequenceSampler
 from models.motion_representation import CONTACTS, motion_from_ticks
 from models.phrases import PhrasePlanner
 
@@ -54,7 +54,8 @@ def piece_of(clip: DanceClip, beats: int) -> Piece:
     music = clip.music[skip : skip + (len(clip.music) - skip) // bar * bar]
     music = np.tile(music, (-(-beats * TICKS_PER_BEAT // len(music)), 1))[: beats * TICKS_PER_BEAT]
     bar_tick = ((clip.bar_tick or 0) - clip.first_tick - skip) % bar
-    return Piece(music, float(np.median(clip.tempo_bpm)), clip.beats_per_bar, bar_tick, clip.style)
+    style = None if clip.style == OTHER_STYLE else clip.style
+    return Piece(music, float(np.median(clip.tempo_bpm)), clip.beats_per_bar, bar_tick, style)
 
 
 @torch.no_grad()
@@ -94,10 +95,10 @@ def roll_out(
                 history_noise=history_noise,
             )
             conditions.append(chunk_conditions.vectors())
-        noise = np.stack([temperature * r.standard_normal(history.shape[1], np.float32) for r in randoms])
+        noise = np.stack([r.standard_normal(history.shape[1], np.float32) for r in randoms])
         condition = torch.from_numpy(np.concatenate(conditions))
         context, state = model.step(torch.from_numpy(rows), condition, history, state)
-        history = model.sample(context, history, torch.from_numpy(noise))
+        history = model.sample(context, history, torch.from_numpy(noise), temperature)
         latents.append(history.numpy())
     return [sampler.representation.decode(np.stack([step[i] for step in latents])) for i in range(len(pieces))]
 
@@ -177,5 +178,27 @@ def judge(dances: Sequence[ShownMotion], real_features: NDArray[np.float64], rea
         sliding=mean([metrics.foot_sliding(d.soles, d.contacts, RATE_HZ) for d in dances]),
         floating=mean([metrics.both_feet_off_share(d.soles) for d in dances]),
         speed_m_s=mean([float(np.linalg.norm(np.diff(d.joints, axis=0), axis=-1).mean() * RATE_HZ) for d in dances]),
-        speed_ratio=min(metrics.speed_ratio(d.joints, RATE_HZ) for d in dances),
+        # What is shorter than a minute cannot tire over minutes.
+        speed_ratio=min(
+            (metrics.speed_ratio(d.joints, RATE_HZ) for d in dances if len(d.joints) > 60.0 * RATE_HZ), default=1.0
+        ),
     )
+
+
+@dataclass(frozen=True)
+class RealDance:
+    """What generated dances are compared with: kinetic features (n, 72) of real training clips, their diversity."""
+
+    features: NDArray[np.float64]
+    diversity: float
+
+    @staticmethod
+    def of(clips: Sequence[DanceClip]) -> RealDance:
+        """Measure real dances."""
+        shown = [show(clip.ticks, clip.tempo_bpm, clip.first_tick) for clip in clips]
+        features = np.concatenate([metrics.clip_features(d.joints, RATE_HZ) for d in shown])
+        return RealDance(features, metrics.diversity(features, features))
+
+    def judge(self, dances: Sequence[ShownMotion]) -> DanceFigures:
+        """Measure dances against these."""
+        return judge(dances, self.features, self.diversity)

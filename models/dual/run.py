@@ -1,0 +1,105 @@
+"""`pasdedeux train` of both directions together: prepared dances with written music, and MIDI corpora, in.
+
+The run's folder holds what `models.gmd_run` and `models.gdm_run` write, in `gmd/` and `gdm/`; `pasdedeux export` takes
+either. The test splits are never read here.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from engine.errors import UserError
+from models import gdm_run, gmd_run
+from models.dataset import PreparedData
+from models.dual.lesson import DualLesson
+from models.dual.pairs import PairSampler, find_pairs
+from models.dual.settings import DualSettings
+from models.gdm_lesson import GdmLesson
+from models.gmd_data import training_sampler
+from models.gmd_lesson import GmdLesson
+from models.learning.finished import FinishedRun
+from models.learning.launch import open_fabric
+from models.learning.loop import Learning
+from models.rollout import RealDance
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    settings: DualSettings,
+    prepared: Path,
+    corpora: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+) -> Path:
+    """Train; return the folder of the run.
+
+    Args:
+        settings: of the run.
+        prepared: folder made by `pasdedeux prepare --transcribe`.
+        corpora: folder of the MIDI corpora.
+        out: folder of the run.
+        resume: go on from the checkpoint in `out`.
+        minutes: stop after this time.
+
+    Raises:
+        UserError: the data or the weights to begin from cannot be used, or there is nothing to go on from.
+    """
+    fabric = open_fabric(settings.device, bfloat16=settings.bfloat16)
+    learning = Learning(lesson(settings, prepared, corpora, out), settings, fabric)
+    if resume:
+        learning.resume(out)
+    learning.run(out, minutes)
+    return out
+
+
+def lesson(settings: DualSettings, prepared: Path, corpora: Path, out: Path) -> DualLesson:
+    """Read the data and put the lesson together. Raises UserError if something cannot be used."""
+    # One seed for all: what the single tasks draw is what they would draw in runs of their own.
+    gmd, gdm = replace(settings.gmd, seed=settings.seed), replace(settings.gdm, seed=settings.seed)
+    dances = gmd_run.load(prepared)
+    sampler = training_sampler(dances, gmd.sequence, gmd.chunk_ticks, gmd.network.latent_size)
+    music_sampler, validation = gdm_run.samplers(gdm_run.load_data(prepared, corpora, out.parent / "grids"), gdm)
+    data = PreparedData.load(prepared)
+    pairs = PairSampler(find_pairs(data, dances.train, "train"), sampler, music_sampler)
+    try:
+        held_out = PairSampler(find_pairs(data, dances.val, "val"), sampler, music_sampler)
+    except UserError as error:
+        log.warning("nothing is measured on pairs: %s", error)
+        held_out = None
+    whole = DualLesson(
+        GmdLesson(sampler, gmd, dances.val, RealDance.of(dances.train)),
+        GdmLesson(music_sampler, gdm, validation),
+        pairs,
+        held_out,
+        settings,
+    )
+    begin_from(whole.model.gmd, settings.start.gmd)
+    begin_from(whole.model.gdm, settings.start.gdm)
+    return whole
+
+
+def begin_from(model: nn.Module, where: str) -> None:
+    """Set a model's weights to those of a file, or of the newest evaluation of a run; nothing if `where` is empty.
+
+    Raises UserError if there are none that fit.
+    """
+    if not where:
+        return
+    path = Path(where)
+    try:
+        weights = FinishedRun.find(path).weights()[1] if path.is_dir() else load_file(path)
+        with torch.no_grad():
+            model.load_state_dict(weights)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"weights {path}: {reason}", "begin from weights of the same network and recipe") from error

@@ -1,0 +1,188 @@
+"""The outcome of an evaluation as JSON and as Markdown tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from models.evaluation.stability import Stability
+from models.metrics import Interval
+
+Figures = Mapping[str, Interval]
+
+JSON_FILE, TABLE_FILE = "evaluation.json", "evaluation.md"
+
+
+@dataclass(frozen=True)
+class Report:
+    """An evaluation.
+
+    Attributes:
+        split, protocol, seeds, seconds: of the dances.
+        songs: their names.
+        floors: real against real by feature space (halves of the training songs).
+        style_accuracy_validation: of the classifier, on real validation dance.
+        systems: figures by system, steady tempo.
+        styles: figures by style, then by system; Fréchet distances are to real training dance of the style.
+        over_time: Fréchet distance of each 4 seconds of a minute by system.
+        stability: ten minutes, by system.
+        courses: figures by course of the tempo, then by system.
+        notes: what a reader must know of these very figures.
+        hours: it took.
+    """
+
+    split: str
+    protocol: str
+    seeds: int
+    seconds: float
+    songs: tuple[str, ...]
+    floors: Mapping[str, float]
+    style_accuracy_validation: float
+    systems: Mapping[str, Figures]
+    styles: Mapping[str, Mapping[str, Figures]]
+    over_time: Mapping[str, Sequence[float]]
+    stability: Mapping[str, Stability]
+    courses: Mapping[str, Mapping[str, Figures]]
+    notes: tuple[str, ...]
+    hours: float
+
+    def save(self, folder: Path) -> None:
+        """Write `evaluation.json` and `evaluation.md`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JSON_FILE).write_text(json.dumps(_plain(asdict(self)), indent=1) + "\n")
+        (folder / TABLE_FILE).write_text(self.markdown())
+
+    def markdown(self) -> str:
+        """Return the tables."""
+        floor = " / ".join(f"{space} {_number(value)}" for space, value in self.floors.items())
+        lines = [
+            f"# Music to dance: {self.split} split, protocol {self.protocol}",
+            "",
+            f"{len(self.songs)} songs, {self.seconds:g} s each, {self.seeds} seeds; 95 % intervals by the bootstrap "
+            f"over songs. Fréchet distance of real against real (halves of the training songs): {floor}. Style "
+            f"classifier on real validation dance: {self.style_accuracy_validation:.2f}. Chance: the same with "
+            f"randomly shifted beats. {self.hours * 60.0:.0f} minutes.",
+            "",
+            *self._table(self.systems, _MAIN),
+            "",
+            "## Beat",
+            "",
+            *self._table(self.systems, _BEAT),
+            "",
+            "## Body",
+            "",
+            *self._table(self.systems, _BODY),
+        ]
+        for style, systems in self.styles.items():
+            lines += ["", f"## {style} (Fréchet to real training {style})", "", *self._table(systems, _STYLE)]
+        if self.over_time:
+            lines += ["", "## Fréchet distance over a minute, kinetic, clips of 4 s", ""]
+            lines += ["| system | " + " | ".join(f"{4 * i}" for i in range(15)) + " |", "|---" * 16 + "|"]
+            for name, values in self.over_time.items():
+                cells = [_number(v) for v in values] + ["–"] * (15 - len(values))
+                lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        if self.stability:
+            lines += ["", "## Ten minutes", ""]
+            lines += ["| system | dances | speed last / first minute | slowest minute / first, worst dance "]
+            lines[-1] += "| Fréchet first / last minute | seconds frozen, worst dance |"
+            lines.append("|---|---|---|---|---|---|")
+            for name, s in self.stability.items():
+                lines.append(
+                    f"| {name} | {s.dances} | {s.energy_ratio:.2f} | {s.worst_ratio:.2f} "
+                    f"| {_number(s.frechet_first)} / {_number(s.frechet_last)} | {s.frozen:.1%} |"
+                )
+        for course, systems in self.courses.items():
+            lines += ["", f"## Tempo: {course}", "", *self._table(systems, _COURSE)]
+        if self.notes:
+            lines += ["", "## Notes", "", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+    def _table(self, systems: Mapping[str, Figures], columns: Sequence[_Column]) -> list[str]:
+        lines = ["| system | " + " | ".join(c.title for c in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+        for name, figures in systems.items():
+            lines.append(f"| {name} | " + " | ".join(c.cell(figures) for c in columns) + " |")
+        return lines
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column: figures side by side; the first with its interval if asked for, the chance value in brackets."""
+
+    title: str
+    names: tuple[str, ...]
+    interval: bool = False
+    chance: str = ""
+
+    def cell(self, figures: Figures) -> str:
+        if self.names[0] not in figures:
+            return "–"
+        text = " / ".join(_number(figures[name].value) for name in self.names)
+        first = figures[self.names[0]]
+        if self.interval and math.isfinite(first.low):
+            text += f" [{_number(first.low)}, {_number(first.high)}]"
+        return text + (f" ({_number(figures[self.chance].value)})" if self.chance else "")
+
+
+_MAIN = (
+    _Column("Fréchet kinetic, held-out", ("frechet_kinetic_held-out",), interval=True),
+    _Column("Fréchet geometric, held-out", ("frechet_geometric_held-out",), interval=True),
+    _Column("Fréchet training k / g", ("frechet_kinetic_training", "frechet_geometric_training")),
+    _Column("diversity k pooled / within (real 1)", ("diversity_kinetic", "within_kinetic")),
+    _Column("diversity g pooled / within", ("diversity_geometric", "within_geometric")),
+    _Column("between seeds k", ("multimodality_kinetic",)),
+    _Column("style accuracy", ("style_accuracy",), interval=True),
+)
+_BEAT = (
+    _Column("feet: alignment (chance)", ("feet_alignment",), True, "feet_alignment_chance"),
+    _Column("feet: over music beats (chance)", ("feet_music_alignment",), False, "feet_music_alignment_chance"),
+    _Column("all joints: alignment (chance)", ("body_alignment",), False, "body_alignment_chance"),
+    _Column("coverage", ("feet_coverage",)),
+    _Column("hits at 100 ms (chance)", ("feet_hit_rate",), False, "feet_hit_rate_chance"),
+    _Column("precision / recall at 70 ms", ("feet_precision", "feet_recall")),
+    _Column("F1 (chance)", ("feet_f1",), True, "feet_f1_chance"),
+    _Column("offset ms", ("feet_offset_ms",)),
+)
+_BODY = (
+    _Column("planted", ("planted",), interval=True),
+    _Column("sliding", ("sliding",)),
+    _Column("floating", ("floating",)),
+    _Column("PFC", ("pfc",)),
+    _Column("joint speed m/s", ("speed_m_s",), interval=True),
+    _Column("travel m/s", ("travel_m_s",)),
+    _Column("frozen", ("frozen",)),
+)
+_STYLE = (
+    _Column("Fréchet k / g", ("frechet_kinetic_training", "frechet_geometric_training")),
+    _Column("diversity within k / g", ("within_kinetic", "within_geometric")),
+    _Column("feet: alignment (chance)", ("feet_alignment",), False, "feet_alignment_chance"),
+    _Column("style accuracy", ("style_accuracy",)),
+    _Column("planted / sliding", ("planted", "sliding")),
+    _Column("joint speed m/s", ("speed_m_s",)),
+)
+_COURSE = (
+    _Column("Fréchet kinetic, training", ("frechet_kinetic_training",), interval=True),
+    _Column("feet: alignment (chance)", ("feet_alignment",), True, "feet_alignment_chance"),
+    _Column("F1 (chance)", ("feet_f1",), True, "feet_f1_chance"),
+    _Column("offset ms", ("feet_offset_ms",)),
+    _Column("joint speed m/s", ("speed_m_s",)),
+)
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _plain(value: object) -> object:
+    """Return a copy without numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""How networks learn, whatever they learn: settings, chance, the loop, checkpoints, curves. Offline; needs torch."""

@@ -1,0 +1,103 @@
+"""`pasdedeux train` and `export`: which task a settings file or a run is about, and whose it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from engine.errors import UserError
+from models.dual.settings import DualSettings
+from models.gdm_training import GdmTrainingSettings
+from models.learning.checkpoint import is_run
+from models.learning.finished import FinishedRun
+from models.learning.settings import build, load_recipe
+from models.training import TrainingSettings
+
+Settings = TrainingSettings | GdmTrainingSettings | DualSettings
+
+TASKS = ("gmd", "gdm", "dual")
+
+
+def settings_of(path: Path) -> Settings:
+    """Read a training run; `task` says of what (the music -> dance model if it says nothing).
+
+    Raises:
+        UserError: the file cannot be read, or a name or value in it is wrong.
+    """
+    content = load_recipe(path)
+    task = content.get("task", "gmd")
+    if task not in TASKS:
+        raise UserError(f"{path.name}: unknown task '{task}'", f"known: {', '.join(TASKS)}")
+    if task == "dual":
+        return DualSettings.of(content, path.name)
+    if task == "gdm":
+        return build(GdmTrainingSettings, content, path.name)
+    return build(TrainingSettings, content, path.name)
+
+
+def train(
+    settings_file: Path,
+    prepared: Path | None,
+    music: Path | None,
+    out: Path,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+) -> Path:
+    """Train what a TOML file describes; return the folder of the run.
+
+    Args:
+        settings_file: see `settings_of`.
+        prepared: folder made by `pasdedeux prepare`, where the task needs dances.
+        music: folder of the MIDI corpora, where the task needs music.
+        out: folder of the run.
+        resume: go on from the checkpoint in `out`.
+        minutes: stop after this time.
+
+    Raises:
+        UserError: settings or data are missing or cannot be used.
+    """
+    if int(os.environ.get("RANK", 0)):
+        logging.getLogger().setLevel(logging.ERROR)  # one process speaks
+    settings = settings_of(settings_file)
+    if not resume and is_run(out):
+        raise UserError(f"{out} holds a run already", "go on with --resume, or give another folder")
+    if isinstance(settings, TrainingSettings):
+        from models import gmd_run
+
+        return gmd_run.train(settings, _given(prepared, "data"), out, resume=resume, minutes=minutes)
+    if isinstance(settings, DualSettings):
+        from models.dual import run
+
+        return run.train(
+            settings, _given(prepared, "data"), _given(music, "music"), out, resume=resume, minutes=minutes
+        )
+    from models import gdm_run
+
+    return gdm_run.train(settings, prepared, _given(music, "music"), out, resume=resume, minutes=minutes)
+
+
+def export(run: Path, prepared: Path | None, music: Path | None, folder: Path, *, step: int | None = None) -> None:
+    """Export the weights of a run at a step (the newest if None) for the stage, given the data it was trained on.
+
+    Raises:
+        UserError: there is no such run, or its data is missing.
+    """
+    task = FinishedRun.find(run).task
+    if task == "gmd":
+        from models import gmd_run
+
+        gmd_run.export(run, _given(prepared, "data"), folder, step=step)
+    elif task == "gdm":
+        from models import gdm_run
+
+        gdm_run.export(run, prepared, _given(music, "music"), folder, step=step)
+    else:
+        raise UserError(f"training run {run} learnt '{task}'", "give its gmd/ or its gdm/")
+
+
+def _given(folder: Path | None, option: str) -> Path:
+    if folder is None:
+        raise UserError("this task learns from more than it was given", f"say where with --{option} DIR")
+    return folder

@@ -38,6 +38,14 @@ CONTROLS: dict[str, Control] = {
         Control("half", "trigger", help="half the tempo"),
         Control("downbeat", "trigger", help="the nearest beat is the bar's first"),
         Control("scene", "choice", help="a scene of the show file, by name or index"),
+        Control("key", "choice", help="the band's key, such as 'C major', or 'auto'"),
+        Control("density", "number", 0.0, 1.0, help="the band: 0 sparse to 1 dense; 0.5 as learned"),
+        Control("register", "number", -2.0, 2.0, help="the band: octaves up or down"),
+        Control("mute_drums", "flag", help="1: the band plays without drums"),
+        Control("mute_bass", "flag", help="1: without bass"),
+        Control("mute_chord", "flag", help="1: without chords"),
+        Control("mute_lead", "flag", help="1: without lead"),
+        Control("triggers", "choice", help="the body's accents fire notes: off, free or quantised"),
     )
 }
 

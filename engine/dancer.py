@@ -15,7 +15,7 @@ from engine.idle_generator import IdleGenerator
 from engine.inertia import Inertializer
 from engine.metrics import Metrics
 from engine.motion_track import MotionTrack, Pose
-from engine.phase_servo import FORESIGHT_TICKS, PhaseServo
+from engine.phase_servo import FORESIGHT_TICKS, REACH_TICKS, PhaseServo
 from engine.protocols import Generator
 from engine.settings import DancerSettings, SceneSettings
 from engine.skeleton import MIRROR_CONTACTS, mirror, quaternion_to_axis_angle
@@ -43,9 +43,16 @@ _LEAP = 2.5
 # A lost model is tried again after this many ticks (two beats), then twice as many, and so on up to the last.
 _RETRY_TICKS, _RETRY_TICKS_MAX = 24, 768
 
+SLACK_TICKS = REACH_TICKS + _GLANCE_TICKS
+"""How far ahead of the beat's tick a dancer's motion may have been shown."""
+
 
 class Dancer:
     """Turns the beat and the music into poses at any presentation time. Deterministic for a seed.
+
+    Args:
+        slack_ticks: how much later than at once a change of motion is allowed to begin. With `SLACK_TICKS` it begins at
+            the same tick for everybody who hears the same, wherever each one's servo has them.
 
     Threads: the core thread only.
     """
@@ -58,8 +65,10 @@ class Dancer:
         settings: DancerSettings,
         metrics: Metrics,
         report: Report,
+        slack_ticks: float = 0.0,
     ) -> None:
         self._generator = generator
+        self._slack = slack_ticks
         self._idle: Generator = IdleGenerator()
         self._guard = guard
         self._settings = settings
@@ -196,7 +205,7 @@ class Dancer:
 
     def _lead_ticks(self) -> int:
         """Return how long ahead of its time a chunk is made: the servo needs the model's motion a beat ahead."""
-        return self._info.lookahead_ticks + (0 if self._resting else FORESIGHT_TICKS)
+        return self._info.lookahead_ticks + (math.ceil(self._slack) if self._resting else FORESIGHT_TICKS)
 
     def _turn_to_source(self) -> None:
         """When the dancer is to rest, or to dance again, or to change sides, drop what was made ahead."""
@@ -207,7 +216,7 @@ class Dancer:
         if not self._seam and (lost or self._resting == idling):
             return
         chunk = self._info.chunk_ticks
-        earliest = math.ceil(max(self._track.shown_tick + 2, self._tick + 2) / chunk) * chunk
+        earliest = math.ceil(max(self._track.shown_tick + 2, self._tick + self._slack + 2) / chunk) * chunk
         if earliest < self._track.end:
             self._track.truncate(earliest)
         if self._home:
@@ -238,7 +247,8 @@ class Dancer:
         if self._mirror:
             chunk = _mirrored(chunk)
         self._track.append(chunk, self._steering(chunk), seam)
-        self._servo.see(self._track, first, source is self._generator)
+        # The tick before is now averaged with this chunk's first.
+        self._servo.see(self._track, max(first - 1, self._track.begin), source is self._generator)
 
     def _generate(self, request: MotionRequest) -> tuple[MotionChunk, Generator]:
         """Return a chunk from the model, or from the idle sway if the dancer rests or the model is lost."""
@@ -295,6 +305,13 @@ class Dancer:
             source_ns: the newest hop heard.
             beat_time_ns: the moment of the music that it shows (the presentation time plus the vision's lead).
         """
+        pose = self.pose(time_ns, beat_time_ns)
+        rotations = np.asarray(quaternion_to_axis_angle(pose.quaternions))
+        guarded = self._guard.apply(time_ns, rotations, pose.translation_m, pose.contacts)
+        return PoseFrame(time_ns, source_ns, guarded.rotations, guarded.translation_m, guarded.contacts)
+
+    def pose(self, time_ns: int, beat_time_ns: int) -> Pose:
+        """Return what `frame` shows before it is guarded, for whoever guards many at once."""
         interval_s = 0.0 if self._frame_ns is None else (time_ns - self._frame_ns) / NS_PER_S
         self._frame_ns = time_ns
         tick = self._time.tick_at(beat_time_ns)
@@ -303,6 +320,8 @@ class Dancer:
         leapt = tick - self._tick > _LEAP * interval_s / self._time.seconds(1.0)
         self._tick = tick
         shown = self._servo.motion_tick(tick, self._track.end, self._time.tempo_bpm)
+        # What is before the dance began (a vision that trails the sound, at the start) is its first pose.
+        shown = max(shown, float(self._track.begin))
         while not self._track.has(shown):
             self._extend()
         pose, epoch = self._track.sample(shown)
@@ -317,10 +336,7 @@ class Dancer:
             ahead = self._track.sample(later)[0] if self._track.has(later) else None
             self._inertializer.change(pose, ahead, self._time.seconds(_GLANCE_TICKS))
         self._epoch = epoch
-        pose = self._inertializer.apply(pose, interval_s)
-        rotations = np.asarray(quaternion_to_axis_angle(pose.quaternions))
-        guarded = self._guard.apply(time_ns, rotations, pose.translation_m, pose.contacts)
-        return PoseFrame(time_ns, source_ns, guarded.rotations, guarded.translation_m, guarded.contacts)
+        return self._inertializer.apply(pose, interval_s)
 
 
 def _finite(chunk: MotionChunk) -> bool:

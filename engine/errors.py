@@ -15,3 +15,7 @@ class UserError(Exception):
         super().__init__(f"{problem}: {remedy}" if remedy else problem)
         self.problem = problem
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
+        """Say how it is made again, so that it comes through from another process."""
+        return UserError, (self.problem, self.remedy)

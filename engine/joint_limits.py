@@ -88,28 +88,42 @@ def limit_joints(quaternions: Array) -> tuple[Array, NDArray[np.intp]]:
     Returns:
         (24, 4), and the indices of the joints that were changed; with none the input itself.
     """
-    # q and -q are the same rotation; with cosine >= 0 the twist comes out in [-pi, pi].
-    positive = quaternions * np.copysign(1.0, quaternions[:, 3:])
-    parts, cosine = positive.take(_TAKE), positive[:, 3]
-    main, side = parts[:, 0], parts[:, 1:]
-    half_twist = np.arctan2(main, cosine)
-    twist = 2.0 * half_twist
-    # |swing vector| = 2 atan(|side| / |(cosine, main)|); its direction is `side` turned back by half the twist.
-    side_length = np.sqrt(np.vecdot(side, side))
-    swing_angle = 2.0 * np.arctan2(side_length, np.sqrt(cosine * cosine + main * main))
-    c, s = np.cos(half_twist), np.sin(half_twist)
-    direction = np.empty((JOINT_COUNT, 2))
-    direction[:, 0] = side[:, 0] * c - side[:, 1] * s
-    direction[:, 1] = side[:, 1] * c + side[:, 0] * s
-    direction /= np.maximum(side_length, _TINY)[:, None]
-    share = direction * np.where(direction < 0.0, _INVERSE_SWING[0], _INVERSE_SWING[1])
-    excess = swing_angle * np.sqrt(np.vecdot(share, share))
-    changed = np.flatnonzero((excess > 1.0) | (twist < _TWIST_LOW) | (twist > _TWIST_HIGH))
+    twist, direction, swing_angle, excess = _split(quaternions)
+    changed = np.flatnonzero(_beyond(twist, excess))
     if changed.size == 0:
         return quaternions, changed
     limited = quaternions.copy()
     limited[changed] = _rebuild(changed, twist[changed], direction[changed], swing_angle[changed], excess[changed])
     return limited, changed
+
+
+def beyond_limits(quaternions: Array) -> NDArray[np.bool_]:
+    """Return which of N poses (N, 24, 4) have a joint that `limit_joints` would change."""
+    twist, _, _, excess = _split(quaternions)
+    return np.asarray(_beyond(twist, excess).any(axis=-1))
+
+
+def _beyond(twist: Array, excess: Array) -> NDArray[np.bool_]:
+    return np.asarray((excess > 1.0) | (twist < _TWIST_LOW) | (twist > _TWIST_HIGH))
+
+
+def _split(quaternions: Array) -> tuple[Array, Array, Array, Array]:
+    """Return the twist, the swing's direction and angle, and how much of its range it takes, of poses (..., 24, 4)."""
+    # q and -q are the same rotation; with cosine >= 0 the twist comes out in [-pi, pi].
+    positive = quaternions * np.copysign(1.0, quaternions[..., 3:])
+    parts = positive.reshape(*quaternions.shape[:-2], -1).take(_TAKE, axis=-1)
+    cosine, main, side = positive[..., 3], parts[..., 0], parts[..., 1:]
+    half_twist = np.arctan2(main, cosine)
+    # |swing vector| = 2 atan(|side| / |(cosine, main)|); its direction is `side` turned back by half the twist.
+    side_length = np.sqrt(np.vecdot(side, side))
+    swing_angle = 2.0 * np.arctan2(side_length, np.sqrt(cosine * cosine + main * main))
+    c, s = np.cos(half_twist), np.sin(half_twist)
+    direction = np.empty((*quaternions.shape[:-1], 2))
+    direction[..., 0] = side[..., 0] * c - side[..., 1] * s
+    direction[..., 1] = side[..., 1] * c + side[..., 0] * s
+    direction /= np.maximum(side_length, _TINY)[..., None]
+    share = direction * np.where(direction < 0.0, _INVERSE_SWING[0], _INVERSE_SWING[1])
+    return 2.0 * half_twist, direction, swing_angle, swing_angle * np.sqrt(np.vecdot(share, share))
 
 
 def _rebuild(joints: NDArray[np.intp], twist: Array, direction: Array, angle: Array, excess: Array) -> Array:

@@ -6,27 +6,23 @@ run this code; they differ in where observations come from and where events go.
 
 from __future__ import annotations
 
-import math
 import time
 
-import numpy as np
-from numpy.typing import NDArray
-
 from engine import controls
-from engine.audio.resample import Hop, HopStream
+from engine.announcer import BeatAnnouncer, FrameTimes, clock_at
 from engine.beats.follower import BeatFollower
+from engine.crowd_process import Hop, Troupe, Wish
 from engine.dancer import Dancer
-from engine.features import HOP_NS, FeatureExtractor
+from engine.ears import Ears, Heard
+from engine.features import FeatureExtractor
 from engine.guards import PoseGuard
 from engine.metrics import Metrics
 from engine.protocols import BeatTracker, Generator
+from engine.scenes import find_scene
 from engine.settings import ShowSettings
 from engine.types import (
-    NS_PER_S,
     AudioBlock,
-    BeatEvent,
     BeatState,
-    ClockEvent,
     ControlEvent,
     Observation,
     OutputEvent,
@@ -52,24 +48,21 @@ class Pipeline:
         generator: Generator,
         extractor: FeatureExtractor,
         metrics: Metrics | None = None,
+        troupe: Troupe | None = None,
     ) -> None:
         self.settings = settings
+        self._troupe = troupe
         self.metrics = metrics or Metrics()
-        self._tracker = tracker
-        self._extractor = extractor
+        self._ears = Ears(tracker, extractor, self.metrics, self._report_audio)
         self._follower = BeatFollower()
-        self._hops = HopStream()
         self._events: list[OutputEvent] = []
         self._now_ns = 0
         guard = PoseGuard(stage_radius_m=settings.dancer.stage_radius_m)
         self.dancer = Dancer(generator, guard, extractor.spec, settings.dancer, self.metrics, self._report_dancer)
         self._beat: BeatState | None = None
-        self._next_beat: int | None = None
-        self._next_frame: int | None = None
-        output = settings.output
-        self._frame_ns = NS_PER_S / output.fps
-        self._lookahead_ns = round(output.lookahead_ms * 1e6)
-        self._vision_ns = round(output.vision_lead_ms * 1e6)
+        self._beats = BeatAnnouncer(settings)
+        self._frames = FrameTimes(settings)
+        self._vision_ns = round(settings.output.vision_lead_ms * 1e6)
 
     @property
     def beat(self) -> BeatState | None:
@@ -84,73 +77,27 @@ class Pipeline:
         self._events = []
         if isinstance(observation, AudioBlock):
             start = time.perf_counter_ns()
-            for hop in self._hear_block(observation):
-                if hop.restarted:
-                    self._extractor.reset()
-                    self._tracker.reset()
-                self._hear(hop.samples, hop.end_ns)
+            for heard in self._ears.hear(observation):
+                self._follow(heard)
             self.metrics.histogram("push").add(time.perf_counter_ns() - start)
         elif isinstance(observation, ControlEvent):
             self._control(observation)
         return self._events
 
-    def _hear_block(self, block: AudioBlock) -> list[Hop]:
-        """Return the hops that a block completes."""
-        try:
-            return self._hops.push(block)
-        except ValueError as error:
-            self.metrics.count("blocks_refused")
-            if self.metrics.counter("blocks_refused") == 1:
-                self._report("audio", "error", str(error), block.time_ns)
-            return []
-
-    def _hear(self, hop: NDArray[np.float32], end_ns: int) -> None:
+    def _follow(self, heard: Heard) -> None:
         """Run everything that follows from one hop of 10 ms."""
-        metrics = self.metrics
-        self._now_ns = end_ns
-        with metrics.timed("features"):
-            row = self._extractor.process(hop)
-        with metrics.timed("beats"):
-            estimate = self._tracker.process(hop, end_ns)
-            self._beat = beat = self._follower.update(end_ns, estimate, self._extractor.active)
-        self.dancer.update(end_ns, beat, row, self._extractor.active)
-        self._announce_beats(end_ns, beat)
+        end_ns = self._now_ns = heard.end_ns
+        self._beat = beat = self._follower.update(end_ns, heard.estimate, heard.active)
+        self.dancer.update(end_ns, beat, heard.row, heard.active)
+        self._events += self._beats.announce(end_ns, beat)
         self._emit_frames(end_ns, beat)
-
-    def _announce_beats(self, now_ns: int, beat: BeatState) -> None:
-        """Emit the beats that sound within the lead (or, if the lead is short, within the look-ahead)."""
-        until_ns = now_ns + max(self._lookahead_ns, round(self.settings.beats.lead_ms * 1e6))
-        newest = math.floor(beat.timeline.beat_at(until_ns))
-        if self._next_beat is None:
-            self._next_beat = newest + 1
-        while self._next_beat <= newest:
-            index = self._next_beat
-            self._next_beat += 1
-            if beat.confidence >= self.settings.beats.min_confidence:
-                self._events.append(
-                    BeatEvent(
-                        time_ns=beat.timeline.time_of(index),
-                        source_ns=now_ns,
-                        beat_index=index,
-                        bar_beat=beat.bar_beat(index),
-                        tempo_bpm=beat.timeline.tempo_bpm,
-                        confidence=beat.confidence,
-                    )
-                )
+        if self._troupe is not None:
+            self._events += self._troupe.hear(Hop(end_ns, beat, heard.row, heard.active))
 
     def _emit_frames(self, now_ns: int, beat: BeatState) -> None:
         """Emit the poses whose presentation time has come into the look-ahead."""
-        until_ns = now_ns + self._lookahead_ns
-        if self._next_frame is None or until_ns - self._next_frame * self._frame_ns > NS_PER_S:
-            # The start, or the audio leapt by a second: frames that nobody will see are not made.
-            self._next_frame = math.ceil((now_ns - HOP_NS) / self._frame_ns)
-        while self._next_frame * self._frame_ns <= until_ns:
-            time_ns = round(self._next_frame * self._frame_ns)
-            self._next_frame += 1
-            position = beat.timeline.beat_at(time_ns)
-            self._events.append(
-                ClockEvent(time_ns, now_ns, position, position % 1.0, beat.timeline.tempo_bpm, beat.confidence)
-            )
+        for time_ns in self._frames.due(now_ns):
+            self._events.append(clock_at(time_ns, now_ns, beat))
             with self.metrics.timed("frame"):
                 self._events.append(self.dancer.frame(time_ns, now_ns, time_ns + self._vision_ns))
 
@@ -168,6 +115,8 @@ class Pipeline:
             self.metrics.count("controls_refused")
             self._report("controls", "warning", str(error), event.time_ns)
             return
+        if self._troupe is not None:
+            self._troupe.wish(Wish(event.name, value))
         self._events.append(ControlEvent(event.time_ns, event.name, value))
 
     def _control_dancer(self, name: str, value: controls.ControlValue) -> controls.ControlValue:
@@ -189,22 +138,22 @@ class Pipeline:
 
     def _scene(self, wished: float | str) -> str:
         """Apply a scene by name or index; return its name."""
-        scenes = self.settings.scenes
-        names = list(scenes)
-        if not isinstance(wished, str):
-            if not 0 <= int(wished) < len(names):
-                raise ValueError(f"no scene {int(wished)}; the show file has {len(names)}")
-            wished = names[int(wished)]
-        if wished not in scenes:
-            raise ValueError(f"unknown scene '{wished}'; known: {', '.join(names) or 'none'}")
-        self.dancer.apply_scene(scenes[wished])
-        for name, value in (
+        name, scene = find_scene(self.settings.scenes, wished)
+        self.dancer.apply_scene(scene)
+        for control, value in (
             ("style", self.dancer.style),
             ("energy", self.dancer.energy),
             ("mirror", float(self.dancer.mirror)),
         ):
-            self._events.append(ControlEvent(self._now_ns, name, value))
-        return wished
+            self._events.append(ControlEvent(self._now_ns, control, value))
+        return name
+
+    def report_model(self, level: str, message: str) -> None:
+        """Say something about the model, from within a step."""
+        self._report("model", level, message, self._now_ns)
+
+    def _report_audio(self, message: str, time_ns: int) -> None:
+        self._report("audio", "error", message, time_ns)
 
     def _report_dancer(self, level: str, message: str) -> None:
         self._report("dancer", level, message, self._now_ns)

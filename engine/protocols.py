@@ -6,18 +6,22 @@ Everything outside the core is reached through these, by name, from the composit
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.types import (
     BeatEstimate,
+    ComposerInfo,
     ControlEvent,
     GeneratorInfo,
     MotionChunk,
     MotionRequest,
+    MusicRequest,
+    MusicStep,
+    NoteEvent,
     Observation,
     OutputEvent,
     StatusEvent,
@@ -56,6 +60,42 @@ class Generator(Protocol):
         ...
 
 
+class Company(Protocol):
+    """Several dancers of one music -> dance model, computed in one step. Deterministic; core thread only."""
+
+    info: GeneratorInfo
+
+    def reset_dancer(self, index: int, seed: int) -> None:
+        """Start one dancer's dance anew."""
+        ...
+
+    def step(self, requests: Sequence[MotionRequest]) -> Sequence[MotionChunk]:
+        """Return the next chunk of each dancer, one request each."""
+        ...
+
+
+class Composer(Protocol):
+    """A streaming dance -> music model. Deterministic for a seed; called on the core thread only."""
+
+    info: ComposerInfo
+
+    def reset(self, seed: int) -> None:
+        """Start a new piece."""
+        ...
+
+    def step(self, request: MusicRequest) -> MusicStep:
+        """Return what the four voices do in the next step (a sixteenth); state advances by one step."""
+        ...
+
+
+class Core(Protocol):
+    """A pure core: observations in, output events out. Deterministic; called on the core thread only."""
+
+    def push(self, observation: Observation) -> list[OutputEvent]:
+        """Take one observation; return the events it gives rise to, in order. Never raises for what it contains."""
+        ...
+
+
 class Sensor(Protocol):
     """Hardware or a file behind a small interface. Owns its threads; delivers observations."""
 
@@ -67,6 +107,21 @@ class Sensor(Protocol):
 
     def stop(self) -> None:
         """Stop delivering and release the device; idempotent."""
+        ...
+
+
+@runtime_checkable
+class NoteAhead(Protocol):
+    """A bridge that times notes better than a thread of ours can (a process of its own, a driver with time stamps).
+
+    Its notes are handed over `note_lead_ns` before they leave, by `send_ahead`, never by `send`. A panic takes back
+    what has been handed over, as it ends what sounds.
+    """
+
+    note_lead_ns: int
+
+    def send_ahead(self, event: NoteEvent, at_ns: int) -> None:
+        """Send a note at session time `at_ns` (may be past: at once). Raises as `Bridge.send`."""
         ...
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from engine.bvh import write_bvh
 from engine.errors import UserError
 from engine.pipeline import Pipeline
-from engine.session import PoseDigest
+from engine.session import OutputDigest
 from engine.skeleton import forward_kinematics
 from engine.types import NS_PER_S, BeatEvent, Observation, PoseFrame, StatusEvent
 
@@ -43,7 +43,7 @@ def collect(
     poses: list[PoseFrame] = []
     beats: list[BeatEvent] = []
     problems: list[str] = []
-    digest = PoseDigest()
+    digest = OutputDigest()
     end_ns = 0
     for observation in observations:
         events = pipeline.push(observation)
@@ -60,16 +60,22 @@ def collect(
             on_time(end_ns / NS_PER_S)
     poses = [pose for pose in poses if pose.time_ns <= end_ns]
     beats = [beat for beat in beats if 0 <= beat.time_ns <= end_ns]
-    report = Rendering(len(poses), len(beats), end_ns / NS_PER_S, digest.hexdigest(), tuple(problems))
+    report = Rendering(
+        sum(not pose.performer for pose in poses), len(beats), end_ns / NS_PER_S, digest.hexdigest(), tuple(problems)
+    )
     return poses, beats, report
 
 
 def write_dance(folder: Path, poses: list[PoseFrame], beats: list[BeatEvent], fps: float) -> None:
-    """Write `dance.npz`, `dance.bvh` and `beats.csv`.
+    """Write `dance.npz`, `dance.bvh` and `beats.csv`; with a crowd also `crowd.npz`.
+
+    `crowd.npz` has `time_s (T,)`, `rotations (T, N, 24, 3)` and `translation_m (T, N, 3)`: N dancers in their places.
 
     Raises:
         UserError: the folder cannot be written, or there is nothing to write.
     """
+    crowd = [pose for pose in poses if pose.performer]
+    poses = [pose for pose in poses if not pose.performer]
     if not poses:
         raise UserError("nothing to render", "the input holds less than one frame of audio")
     rotations = np.stack([pose.rotations for pose in poses])
@@ -84,6 +90,15 @@ def write_dance(folder: Path, poses: list[PoseFrame], beats: list[BeatEvent], fp
             translation_m=translation_m,
             joints_m=joints_m.astype(np.float32),
         )
+        if crowd:
+            names = sorted({pose.performer for pose in crowd}, key=int)
+            rows = {name: [pose for pose in crowd if pose.performer == name] for name in names}
+            np.savez(
+                folder / "crowd.npz",
+                time_s=np.array([pose.time_ns for pose in rows[names[0]]]) / NS_PER_S,
+                rotations=np.stack([[pose.rotations for pose in rows[name]] for name in names], axis=1),
+                translation_m=np.stack([[pose.translation_m for pose in rows[name]] for name in names], axis=1),
+            )
         write_bvh(folder / "dance.bvh", rotations, translation_m, 1.0 / fps)
         with (folder / "beats.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")

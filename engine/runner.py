@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -15,14 +13,15 @@ import numpy as np
 from engine.clock import Clock
 from engine.inbox import Inbox
 from engine.metrics import Metrics
-from engine.pipeline import Pipeline
-from engine.protocols import Sensor
+from engine.priority import NICENESS, Rank, RealTime, ask_to_be_nice
+from engine.protocols import Core, Sensor
 from engine.scheduler import OutputScheduler
 from engine.session import SessionRecorder
 from engine.types import (
     NS_PER_S,
     AudioBlock,
     ControlEvent,
+    Heartbeat,
     MetricsEvent,
     Observation,
     OutputEvent,
@@ -34,29 +33,44 @@ _log = logging.getLogger(__name__)
 # Without audio for this long the core is fed silence, so that the dancer goes on (and comes to rest on the beat).
 _WATCHDOG_NS = 200_000_000
 _METRICS_NS = NS_PER_S // 4
+# A show that no audio drives is told the time as often as audio would tell it: a hop of 10 ms.
+_HEARTBEAT_NS = NS_PER_S // 100
+_PATIENCE_S = 0.05
 # CPython hands the interpreter from thread to thread every 5 ms by default: a quarter of a frame. At 0.5 ms the
 # output thread gets its turn within its jitter budget while the core computes.
 _SWITCH_INTERVAL_S = 0.0005
-_NICENESS = -10
+# Before every ordinary thread, and after the MIDI process (10), which sleeps longer and is heard sooner. What sends
+# goes before what computes: its turns are short, and they are due.
+_CORE_LEVEL, _OUTPUT_LEVEL = 5, 6
 
 
 class LiveRunner:
-    """Runs a pipeline on live sensors until stopped. Nothing that happens in the show raises out of it.
+    """Runs a core on live sensors until stopped. Nothing that happens in the show raises out of it.
 
-    Threads: the core thread (`pipeline.push`) and the scheduler's output thread; sensors and bridges own theirs.
+    Where audio comes in, its blocks move time on, and silence stands in for it while it is lost; where none is to
+    come (`heartbeat`), heartbeats do.
+
+    Threads: the core thread (`pipeline.push`) and the scheduler's output thread; sensors and bridges own theirs. With
+    `real_time` the system is asked to run these two in real time, as long as they keep up, and the others before other
+    programs; most systems grant that to those with the right to it only, and refused, the show goes on as it is.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Core,
         scheduler: OutputScheduler,
         sensors: Sequence[Sensor],
         clock: Clock,
         metrics: Metrics,
         recorder: SessionRecorder | None = None,
         on_events: Callable[[Sequence[OutputEvent]], None] | None = None,
+        heartbeat: bool = False,
+        real_time: bool = True,
     ) -> None:
         self._pipeline = pipeline
+        self._heartbeat = heartbeat
+        self._real_time = real_time
+        self._beat_ns = 0
         self._scheduler = scheduler
         self._sensors = sensors
         self._clock = clock
@@ -77,12 +91,13 @@ class LiveRunner:
     def start(self) -> None:
         """Open the sensors, then run. Raises `UserError` if a sensor cannot be opened."""
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        _ask_for_priority()
+        if self._real_time:
+            ask_to_be_nice(NICENESS)
         # What is loaded now lives as long as the show: keep it out of every later collection.
         gc.collect()
         gc.freeze()
-        self._last_audio_ns = self._fed_until_ns = self._clock.now_ns()
-        self._scheduler.start()
+        self._last_audio_ns = self._fed_until_ns = self._beat_ns = self._clock.now_ns()
+        self._scheduler.start(RealTime(_OUTPUT_LEVEL).watch if self._real_time else None)
         self._thread.start()
         for sensor in self._sensors:
             sensor.start(self._inbox.put, self.report)
@@ -115,22 +130,52 @@ class LiveRunner:
             self._on_events(events)
 
     def _run(self) -> None:
+        real_time = RealTime(_CORE_LEVEL) if self._real_time else None
         while not self._stopping.is_set():
-            got = self._inbox.get(0.05)
+            if real_time is not None and real_time.watch():
+                self._tell_rank(real_time.rank)
+            got = self._inbox.get(self._patience_s())
+            if got is not None:
+                put_ns, observation = got
+                if not self._is_outrun(observation):
+                    if isinstance(observation, AudioBlock):
+                        self._hear_again(observation)
+                    self._push(observation)
+                    self._metrics.histogram("core").add(self._clock.now_ns() - put_ns)
             now_ns = self._clock.now_ns()
-            put_ns, observation = got if got is not None else (now_ns, None)
-            if isinstance(observation, AudioBlock):
-                if observation.time_ns <= self._fed_until_ns - NS_PER_S // 20 and self._silent:
-                    continue  # older than the silence that has stood in for it
-                self._hear_again(observation)
-            elif observation is None:
-                observation = self._stand_in(now_ns)
-                if observation is None:
-                    self._publish_metrics(now_ns)
-                    continue
-            self._push(observation)
-            self._metrics.histogram("core").add(self._clock.now_ns() - put_ns)
+            passed = self._pulse(now_ns) if self._heartbeat else self._stand_in(now_ns)
+            if passed is not None:
+                self._push(passed)
             self._publish_metrics(now_ns)
+
+    def _tell_rank(self, rank: Rank) -> None:
+        """Say that the core does not keep up and has given its rank back, or has it again."""
+        now_ns = self._clock.now_ns()
+        if rank is Rank.REAL_TIME:
+            self.report(StatusEvent(now_ns, "core", "info", "in real time again"))
+        else:
+            self._metrics.count("real_time_given_up")
+            self.report(
+                StatusEvent(now_ns, "core", "warning", "takes most of a core: not in real time until it is less")
+            )
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for an observation."""
+        if not self._heartbeat:
+            return _PATIENCE_S
+        return min(max((self._beat_ns - self._clock.now_ns()) / NS_PER_S, 0.0), _PATIENCE_S)
+
+    def _is_outrun(self, observation: Observation) -> bool:
+        """Say whether a block is older than the silence that has stood in for it."""
+        old = isinstance(observation, AudioBlock) and observation.time_ns <= self._fed_until_ns - NS_PER_S // 20
+        return old and self._silent
+
+    def _pulse(self, now_ns: int) -> Heartbeat | None:
+        """Return a heartbeat if one is due; beats that were missed are not made up for."""
+        if now_ns < self._beat_ns:
+            return None
+        self._beat_ns = max(self._beat_ns, now_ns - _HEARTBEAT_NS // 2) + _HEARTBEAT_NS
+        return Heartbeat(now_ns)
 
     def _push(self, observation: Observation) -> None:
         try:
@@ -165,9 +210,9 @@ class LiveRunner:
             self._metrics.count("audio_lost_episodes")
             self.report(StatusEvent(now_ns, "audio", "warning", "no sound is coming in; the dancer goes on in silence"))
         rate = self._silence_rate_hz
-        count = min((now_ns - self._fed_until_ns) * rate // NS_PER_S, rate)
-        if count <= 0:
+        if now_ns - self._fed_until_ns < _HEARTBEAT_NS:
             return None
+        count = min((now_ns - self._fed_until_ns) * rate // NS_PER_S, rate)
         self._fed_until_ns = now_ns
         self._silence_index += count
         return AudioBlock(self._silence_index - count, now_ns, np.zeros((count, 1), dtype=np.float32), rate)
@@ -177,15 +222,6 @@ class LiveRunner:
             return
         self._metrics_ns = now_ns
         self._scheduler.put([MetricsEvent(now_ns, live_values(self._metrics))])
-
-
-def _ask_for_priority() -> None:
-    """Ask to be scheduled ahead of other programs; threads started later inherit it.
-
-    Most systems grant that to an administrator only; refused, or unknown (Windows), the show goes on as it is.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
 
 def live_values(metrics: Metrics) -> dict[str, float]:
@@ -202,4 +238,8 @@ def live_values(metrics: Metrics) -> dict[str, float]:
         "jitter_p99_ms": jitter.percentile_ms(99),
         "step_p99_ms": metrics.histogram("model_step").percentile_ms(99),
         "xruns": float(metrics.counter("xruns")),
+        "camera_frames": float(metrics.counter("camera_frames")),
+        "pose_p50_ms": metrics.histogram("pose_latency").percentile_ms(50),
+        "pose_p95_ms": metrics.histogram("pose_latency").percentile_ms(95),
+        "notes": float(metrics.counter("notes") + metrics.counter("triggers")),
     }

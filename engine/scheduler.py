@@ -5,20 +5,23 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from engine.clock import Clock
 from engine.metrics import Metrics
-from engine.protocols import Bridge
+from engine.protocols import Bridge, NoteAhead
 from engine.stand_in import StandIn
-from engine.types import NS_PER_S, BeatEvent, ClockEvent, NoteEvent, OutputEvent, PoseFrame, StatusEvent
+from engine.types import NS_PER_S, BeatEvent, ClockEvent, ControlEvent, NoteEvent, OutputEvent, PoseFrame, StatusEvent
 
 # With nothing in the queue the thread looks again this often; the core wakes it sooner.
 _IDLE_NS = 20_000_000
 # A bridge that fails is left alone for this long, doubling up to the last.
 _RETRY_NS, _RETRY_MAX_NS = 250_000_000, 8 * NS_PER_S
 _MAX_QUEUED = 20_000
+# Who is seen and not made: shown as they come, at the camera's own rate. When nobody is seen, nobody is invented.
+_OBSERVED = frozenset({"camera"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +39,86 @@ class Timing:
     beat_lead_ns: int
 
 
+@dataclass(slots=True)
+class _Pace:
+    """Where one performer's poses have come to, and under which name they are counted."""
+
+    counted_as: str
+    stand_in: StandIn = field(default_factory=StandIn)
+    next_frame_ns: int | None = None
+    """When the next pose is expected; None: nothing is (who is observed is never expected)."""
+    shown_ns: int | None = None
+    stalled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A note on its way to the bridges that time it themselves."""
+
+    note: NoteEvent
+
+
 class OutputScheduler:
     """A queue ordered by send time, and the rules for being late.
 
-    Of several overdue poses only the newest is sent. When no pose has come for its time, the last motion is carried
-    on, so that the output never stops; each such stretch is counted once, as an episode. A bridge that raises is
-    counted, left alone for a while, and tried again; the others do not notice.
+    Each performer has a pace of their own. Of several overdue poses of one performer only the newest is sent. When no
+    pose has come for its time, that performer's last motion is carried on, so that the output never stops; each such
+    stretch is counted once, as an episode. A bridge that raises is counted, left alone for a while, and tried again;
+    the others do not notice.
+
+    Args:
+        clock: session time.
+        bridges: open.
+        metrics: counts poses and times.
+        timing: how far ahead events leave.
+        fills_in: carry on who is late. Not for who computes on the same core: filling in costs more than a pose.
 
     Threads: `put` by any; `run_due` by one (the output thread in `start`, or a test with a virtual clock).
     """
 
-    def __init__(self, clock: Clock, bridges: Sequence[Bridge], metrics: Metrics, timing: Timing) -> None:
+    def __init__(
+        self, clock: Clock, bridges: Sequence[Bridge], metrics: Metrics, timing: Timing, fills_in: bool = True
+    ) -> None:
         self._clock = clock
         self._bridges = list(bridges)
         self._metrics = metrics
         self._timing = timing
-        self._queue: list[tuple[int, int, OutputEvent]] = []
+        self._fills_in = fills_in
+        self._ahead = {index: bridge for index, bridge in enumerate(bridges) if isinstance(bridge, NoteAhead)}
+        self._note_lead_ns = max((bridge.note_lead_ns for bridge in self._ahead.values()), default=0)
+        self._queue: list[tuple[int, int, OutputEvent | _Ahead]] = []
         self._order = itertools.count()
         self._condition = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._stand_in = StandIn()
-        self._next_frame_ns: int | None = None
-        self._stalled = False
+        self._paces: dict[str, _Pace] = {}
         self._retry_at: dict[int, int] = {}
         self._backoff: dict[int, int] = {}
 
     def put(self, events: Iterable[OutputEvent]) -> None:
-        """Add events to be sent at their times."""
+        """Add events to be sent at their times. A panic takes back the notes that are still to come."""
         with self._condition:
             for event in events:
-                heapq.heappush(self._queue, (self._send_time(event), next(self._order), event))
+                if isinstance(event, ControlEvent) and event.name == "panic":
+                    self._queue = [entry for entry in self._queue if not isinstance(entry[2], NoteEvent | _Ahead)]
+                    heapq.heapify(self._queue)
+                send_ns = self._send_time(event)
+                if self._ahead and isinstance(event, NoteEvent):
+                    heapq.heappush(self._queue, (send_ns - self._note_lead_ns, next(self._order), _Ahead(event)))
+                heapq.heappush(self._queue, (send_ns, next(self._order), event))
             while len(self._queue) > _MAX_QUEUED:
                 # Only if the output thread has been gone for minutes: memory must not grow.
                 heapq.heappop(self._queue)
                 self._metrics.count("output_dropped")
             self._condition.notify()
 
-    def start(self) -> None:
-        """Start the output thread."""
-        self._thread = threading.Thread(target=self._run, name="output", daemon=True)
+    def start(self, each_turn: Callable[[], object] | None = None) -> None:
+        """Start the output thread.
+
+        Args:
+            each_turn: called on it, often.
+        """
+        self._thread = threading.Thread(target=self._run, args=(each_turn,), name="output", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -94,15 +137,17 @@ class OutputScheduler:
             return event.time_ns - timing.latency_ns - timing.beat_lead_ns
         return 0
 
-    def _run(self) -> None:
+    def _run(self, each_turn: Callable[[], object] | None) -> None:
         while True:
+            if each_turn is not None:
+                each_turn()
             with self._condition:
                 if self._stopping:
                     return
-                if not self._queue and self._next_frame_ns is None:
+                due_ns = self._due_ns()
+                if due_ns is None:
                     self._condition.wait(_IDLE_NS / NS_PER_S)
                     continue
-                due_ns = self._due_ns()
                 wait_ns = due_ns - self._clock.now_ns()
                 if wait_ns > 2_000_000:
                     # Something earlier may be put meanwhile, so not longer than the condition can cut short.
@@ -111,72 +156,109 @@ class OutputScheduler:
             self._clock.sleep_until(due_ns)
             self.run_due()
 
-    def _due_ns(self) -> int:
-        """Return when something is next to be done: an event, or a pose that is missing."""
-        due = self._queue[0][0] if self._queue else 2**62
-        if self._next_frame_ns is not None:
-            due = min(due, self._next_frame_ns - self._timing.latency_ns + self._timing.frame_ns // 2)
+    def _due_ns(self) -> int | None:
+        """Return when something is next to be done: an event, or a pose that is missing; None: nothing is."""
+        due = self._queue[0][0] if self._queue else None
+        half_frame_ns = self._timing.frame_ns // 2
+        for pace in self._paces.values():
+            if pace.next_frame_ns is not None:
+                missing_ns = pace.next_frame_ns - self._timing.latency_ns + half_frame_ns
+                due = missing_ns if due is None else min(due, missing_ns)
         return due
 
     def run_due(self) -> None:
         """Send everything that is due now."""
         now_ns = self._clock.now_ns()
         with self._condition:
-            due: list[tuple[int, OutputEvent]] = []
+            due: list[tuple[int, OutputEvent | _Ahead]] = []
             while self._queue and self._queue[0][0] <= now_ns:
                 send_ns, _, event = heapq.heappop(self._queue)
                 due.append((send_ns, event))
-        newest = max((event.time_ns for _, event in due if isinstance(event, PoseFrame)), default=None)
-        for send_ns, event in due:
-            if isinstance(event, PoseFrame | ClockEvent) and newest is not None and event.time_ns < newest:
-                if isinstance(event, PoseFrame):
-                    self._metrics.count("frames_skipped")
-                continue
+        newest: dict[str, int] = {}
+        for _, event in due:
             if isinstance(event, PoseFrame):
-                self._send_pose(event, send_ns, now_ns)
-            else:
+                newest[event.performer] = max(event.time_ns, newest.get(event.performer, event.time_ns))
+        newest_clock_ns = _newest_clock_ns(due, newest)
+        for send_ns, event in due:
+            if isinstance(event, PoseFrame):
+                if event.time_ns < newest[event.performer]:
+                    self._metrics.count(f"{_counted_as(event.performer)}_skipped")
+                else:
+                    self._send_pose(event, send_ns, now_ns)
+            elif isinstance(event, _Ahead):
+                self._send_ahead(event.note)
+            elif not isinstance(event, ClockEvent) or event.time_ns >= newest_clock_ns:
                 self._send(event)
-        self._carry_on(now_ns)
+        for pace in self._paces.values():
+            self._carry_on(pace, now_ns)
 
     def _send_pose(self, frame: PoseFrame, send_ns: int, now_ns: int) -> None:
-        if self._next_frame_ns is not None and frame.time_ns < self._next_frame_ns - self._timing.frame_ns // 2:
-            self._metrics.count("frames_skipped")  # its moment was filled by carrying on
+        pace = self._paces.setdefault(frame.performer, _Pace(_counted_as(frame.performer)))
+        if frame.performer in _OBSERVED:
+            self._send_observed(pace, frame)
             return
-        self._stalled = False
-        self._next_frame_ns = frame.time_ns + self._timing.frame_ns
-        self._send(self._stand_in.see(frame))
+        if pace.next_frame_ns is not None and frame.time_ns < pace.next_frame_ns - self._timing.frame_ns // 2:
+            self._metrics.count(f"{pace.counted_as}_skipped")  # its moment was filled by carrying on
+            return
+        pace.stalled = False
+        if self._fills_in:
+            pace.next_frame_ns = frame.time_ns + self._timing.frame_ns
+        self._send(pace.stand_in.see(frame))
         sent_ns = self._clock.now_ns()
-        self._metrics.count("frames")
+        self._metrics.count(pace.counted_as)
+        if now_ns - send_ns > self._timing.frame_ns // 2:
+            self._metrics.count(f"{pace.counted_as}_late")
+        if pace.counted_as != "frames":
+            return
         self._metrics.histogram("output_jitter").add(now_ns - send_ns)
         self._metrics.histogram("output_send").add(sent_ns - now_ns)
         self._metrics.histogram("sample_to_output").add(sent_ns - frame.source_ns)
-        if now_ns - send_ns > self._timing.frame_ns // 2:
-            self._metrics.count("frames_late")
 
-    def _carry_on(self, now_ns: int) -> None:
+    def _send_observed(self, pace: _Pace, frame: PoseFrame) -> None:
+        """Pass on a pose that was seen; late is late, but never backwards."""
+        if pace.shown_ns is not None and frame.time_ns <= pace.shown_ns:
+            self._metrics.count("observed_skipped")
+            return
+        pace.shown_ns = frame.time_ns
+        self._send(frame)
+        self._metrics.count("observed")
+        self._metrics.histogram("observed_to_output").add(self._clock.now_ns() - frame.source_ns)
+
+    def _carry_on(self, pace: _Pace, now_ns: int) -> None:
         """Fill in for a pose that has not come although half a frame has passed since its time."""
-        expected = self._next_frame_ns
+        expected = pace.next_frame_ns
         if expected is None or now_ns < expected - self._timing.latency_ns + self._timing.frame_ns // 2:
             return
-        frame = self._stand_in.carry(expected)
-        self._next_frame_ns = expected + self._timing.frame_ns
+        frame = pace.stand_in.carry(expected)
+        pace.next_frame_ns = expected + self._timing.frame_ns
         if frame is None:
             return
-        if not self._stalled:
-            self._stalled = True
-            self._metrics.count("late_episodes")
-        self._metrics.count("frames_carried")
+        if not pace.stalled:
+            pace.stalled = True
+            if pace.counted_as == "frames":
+                self._metrics.count("late_episodes")
+        self._metrics.count(f"{pace.counted_as}_carried")
         self._send(frame)
 
     def _send(self, event: OutputEvent) -> None:
         for index, bridge in enumerate(self._bridges):
-            if self._retry_at.get(index, 0) > self._clock.now_ns():
+            if isinstance(event, NoteEvent) and index in self._ahead:
                 continue
-            try:
-                bridge.send(event)
-                self._backoff.pop(index, None)
-            except Exception as error:  # on stage nothing raises; the other bridges go on
-                self._fail(index, error)
+            self._try(index, partial(bridge.send, event))
+
+    def _send_ahead(self, note: NoteEvent) -> None:
+        at_ns = self._send_time(note)
+        for index, bridge in self._ahead.items():
+            self._try(index, partial(bridge.send_ahead, note, at_ns))
+
+    def _try(self, index: int, send: Callable[[], None]) -> None:
+        if self._retry_at.get(index, 0) > self._clock.now_ns():
+            return
+        try:
+            send()
+            self._backoff.pop(index, None)
+        except Exception as error:  # on stage nothing raises; the other bridges go on
+            self._fail(index, error)
 
     def _fail(self, index: int, error: Exception) -> None:
         backoff = min(2 * self._backoff.get(index, _RETRY_NS // 2), _RETRY_MAX_NS)
@@ -188,3 +270,20 @@ class OutputScheduler:
         if first:
             message = f"{type(error).__name__}: {error}; trying again"
             self.put([StatusEvent(now_ns, self._bridges[index].name, "error", message)])
+
+
+def _counted_as(performer: str) -> str:
+    """Return under which name a performer's frames are counted: the crowd's lateness is not the show's."""
+    return "crowd_frames" if performer.isdecimal() else "frames"
+
+
+def _newest_clock_ns(due: Sequence[tuple[int, OutputEvent | _Ahead]], newest: Mapping[str, int]) -> int:
+    """Return the time before which overdue ClockEvents are of no use: the lead's newest pose brings its own clock.
+
+    Where only others are shown, at paces of their own, it is the newest clock.
+    """
+    if not newest:
+        return -(2**62)
+    if "" in newest:
+        return newest[""]
+    return max((event.time_ns for _, event in due if isinstance(event, ClockEvent)), default=0)

@@ -2,8 +2,8 @@
 
 A session is a folder:
 
-- `session.json`: engine version, the settings, and at the end the digest of all poses;
-- `observations.jsonl`: one line an observation, in order;
+- `session.json`: engine version, the settings, who was on the stage, and at the end the digest of all poses and notes;
+- `observations.jsonl`: one line an observation, in order (camera frames as landmarks, no pictures);
 - `audio-NNN.wav`: 32-bit float samples; a new file whenever rate or channel count change.
 """
 
@@ -23,23 +23,29 @@ import soundfile
 
 from engine import __version__
 from engine.errors import UserError
+from engine.session_lines import from_line, to_line
 from engine.settings import ShowSettings
-from engine.types import AudioBlock, ControlEvent, Observation, OutputEvent, PoseFrame
+from engine.types import AudioBlock, NoteEvent, Observation, OutputEvent, PoseFrame
 
 _log = logging.getLogger(__name__)
 _QUEUE_LIMIT = 4096
+DANCE = "dance"
+"""The cast of a show in which music drives the dancer; the others are those of `engine.stage.Cast`."""
 
 
-class PoseDigest:
-    """A running SHA-256 over everything in the PoseFrames of a session."""
+class OutputDigest:
+    """A running SHA-256 over everything in the PoseFrames and NoteEvents of a session."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self.frames = 0
 
     def add(self, events: Iterable[OutputEvent]) -> None:
-        """Take the PoseFrames among some events."""
+        """Take the PoseFrames and NoteEvents among some events."""
         for event in events:
+            if isinstance(event, NoteEvent):
+                numbers = (event.channel, event.pitch, event.velocity, event.duration_ns)
+                self._hash.update(np.array([event.time_ns, event.source_ns, *numbers], dtype="<i8").tobytes())
             if isinstance(event, PoseFrame):
                 self._hash.update(np.array([event.time_ns, event.source_ns], dtype="<i8").tobytes())
                 for array in (event.rotations, event.translation_m, event.contacts):
@@ -56,11 +62,16 @@ class SessionRecorder:
 
     Threads: `record` by the core thread; the file belongs to the writer thread.
 
+    Args:
+        folder: where it goes; made if it is not there.
+        settings: of the show.
+        cast: who is on the stage.
+
     Raises:
         UserError: the folder cannot be made, or already holds a session.
     """
 
-    def __init__(self, folder: Path, settings: ShowSettings) -> None:
+    def __init__(self, folder: Path, settings: ShowSettings, cast: str = DANCE) -> None:
         if (folder / "session.json").exists():
             raise UserError(f"{folder} already holds a session", "give another folder, nothing is overwritten")
         try:
@@ -69,9 +80,13 @@ class SessionRecorder:
         except OSError as error:
             raise UserError(f"cannot record into {folder}", error.strerror or str(error)) from error
         self._folder = folder
-        self._about: dict[str, Any] = {"version": __version__, "settings": settings.model_dump(mode="json")}
+        self._about: dict[str, Any] = {
+            "version": __version__,
+            "cast": cast,
+            "settings": settings.model_dump(mode="json"),
+        }
         self._write_about()
-        self._digest = PoseDigest()
+        self._digest = OutputDigest()
         self._queue: queue.Queue[Observation | None] = queue.Queue(_QUEUE_LIMIT)
         self._audio: soundfile.SoundFile | None = None
         self._files = 0
@@ -122,17 +137,15 @@ class SessionRecorder:
                 self._audio = soundfile.SoundFile(name, "w", rate, channels, subtype="FLOAT", format="RF64")
                 self._files += 1
             self._audio.write(observation.samples)
-            line: dict[str, Any] = {
+            line: dict[str, Any] | None = {
                 "audio": self._files - 1,
                 "frames": len(observation.samples),
                 "index": observation.sample_index,
                 "time_ns": observation.time_ns,
                 "gap": observation.gap_samples,
             }
-        elif isinstance(observation, ControlEvent):
-            line = {"control": observation.name, "value": observation.value, "time_ns": observation.time_ns}
         else:
-            return
+            line = to_line(observation)
         self._lines.write(json.dumps(line) + "\n")
 
 
@@ -148,12 +161,18 @@ class Session:
         try:
             about = json.loads((folder / "session.json").read_text(encoding="utf-8"))
             self.settings = ShowSettings.model_validate(about["settings"])
+            self.cast = str(about.get("cast", DANCE))
             self.digest: str | None = about.get("digest")
             self.lost = int(about.get("lost", 0))
         except OSError as error:
             raise UserError(f"{folder} is not a recorded session", "give a folder made by --record") from error
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{folder}/session.json cannot be read", str(error).splitlines()[0]) from error
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether sound was heard."""
+        return (self._folder / "audio-000.wav").exists()
 
     def observations(self) -> Iterator[Observation]:
         """Yield the observations in the order in which the core saw them.
@@ -167,8 +186,9 @@ class Session:
             with (self._folder / "observations.jsonl").open(encoding="utf-8") as lines:
                 for line in lines:
                     entry = json.loads(line)
-                    if "control" in entry:
-                        yield ControlEvent(int(entry["time_ns"]), str(entry["control"]), entry["value"])
+                    observation = from_line(entry)
+                    if observation is not None:
+                        yield observation
                         continue
                     if int(entry["audio"]) != opened:
                         if audio is not None:

@@ -54,12 +54,25 @@ class DancerSettings(Section):
     """A model shipped with the project, the path of an artifact folder, or "idle"."""
     style: str = "auto"
     """A style the model knows, or "auto": chosen by metre and tempo."""
+    backend: Literal["auto", "cpu", "cpu-fp32", "tensorrt", "rtx", "cuda"] = "auto"
+    """Where the model is computed; "auto": the fastest that proves itself, see `pasdedeux check`."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     energy: Unit = 0.5
     mirror: bool = False
     stage_radius_m: Annotated[float, Field(ge=0.5, le=50.0)] = 2.5
     rest_after_s: Annotated[float, Field(ge=0.2, le=60.0)] = 1.5
     """Silence this long and the dancer rests, swaying, until the music returns."""
+
+
+class CrowdSettings(Section):
+    """[crowd]: dancers beside the lead, performers "1", "2", ..."""
+
+    size: Annotated[int, Field(ge=0, le=4096)] = 0
+    processes: Annotated[int, Field(ge=0, le=256)] = 0
+    """Over how many processes the crowd is spread; 0: one for every 60 dancers, as far as there are cores."""
+    spacing_m: Annotated[float, Field(ge=0.5, le=10.0)] = 1.6
+    mirror_alternate: bool = True
+    """Every other dancer is the mirror image."""
 
 
 class OutputSettings(Section):
@@ -72,6 +85,8 @@ class OutputSettings(Section):
     """Delay of what follows us (renderer, projector): every bridge sends this much earlier."""
     vision_lead_ms: Annotated[float, Field(ge=-100.0, le=100.0)] = 15.0
     """Accents are shown this long before they sound: people forgive early light, not late light."""
+    real_time: bool = True
+    """Ask the system to run what hears, dances and sends before other programs, where it grants that."""
 
 
 class OscSettings(Section):
@@ -90,6 +105,115 @@ class VmcSettings(Section):
 
     targets: tuple[str, ...] = ()
     rotation_only: bool = False
+    performer: str = ""
+    """Whose poses: "" the lead dancer, or "partner", "camera"."""
+
+
+class CameraSettings(Section):
+    """[camera]: who is watched, and how."""
+
+    device: str | None = None
+    """Camera by index or by a part of its name; None: the first."""
+    width: Annotated[int, Field(ge=160, le=3840)] = 1280
+    height: Annotated[int, Field(ge=120, le=2160)] = 720
+    fps: Annotated[float, Field(ge=5.0, le=240.0)] = 60.0
+    """Asked of the camera; it gives what it can."""
+    mirror: bool = False
+    """The dancer appears as in a mirror: their left is the figure's right."""
+    model: Literal["lite", "full", "heavy"] = "full"
+    model_path: str | None = None
+    """A pose landmarker bundle (.task) of your own; needed for heavy, which is not shipped."""
+    people: Annotated[int, Field(ge=1, le=4)] = 1
+    """How many people are looked for; with several, `person` says who plays."""
+    person: Literal["largest", "left", "middle", "right"] = "largest"
+    smoothing: Unit = 0.5
+    """0: raw landmarks, 1: very calm (and late)."""
+    latency_ms: Annotated[float, Field(ge=0.0, le=500.0)] = 0.0
+    """What passes between a movement and its frame's arrival here (exposure, USB), if you measured it."""
+
+
+class BandSettings(Section):
+    """[band]: the music that follows the dancer."""
+
+    model: str = "gdm"
+    """A composer shipped with the project, the path of an artifact folder, or "rules" (no network, own rules)."""
+    leader: Literal["dancer", "audio", "tap", "link", "midi-clock"] = "dancer"
+    """Who gives the beat: the dancer's own movement, the sound that is heard, taps, or another program."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    tempo_bpm: Annotated[float, Field(ge=40.0, le=240.0)] = 110.0
+    """Until a tempo is known."""
+    key: str = "auto"
+    """"auto": as the model likes; else a tonic and mode such as "C major", "F# minor"."""
+    scale_lock: bool = True
+    """Notes outside the key move to the nearest inside it (when a key is chosen)."""
+    density: Unit = 0.5
+    octaves: Annotated[int, Field(ge=-2, le=2)] = 0
+    """Octaves up or down for bass, chord and lead."""
+    mutes: tuple[Literal["drums", "bass", "chord", "lead"], ...] = ()
+    velocity_follows: Unit = 0.9
+    """How much velocities follow the movement's energy."""
+    density_follows: Unit = 1.0
+    """How much the density of notes follows it."""
+    lookahead_ms: Annotated[float, Field(ge=20.0, le=500.0)] = 120.0
+    """Notes are decided this long before they sound; cover one camera frame, its pose and one model step."""
+    rest_after_beats: Annotated[float, Field(ge=0.5, le=16.0)] = 2.0
+    """Standing still this long and the band stops (musically), until the dancer moves again."""
+
+
+class TriggerZoneSettings(Section):
+    """[[triggers.zones]]: an accent of one body part fires a note."""
+
+    part: Literal["left_hand", "right_hand", "left_foot", "right_foot", "head"]
+    note: Annotated[int, Field(ge=0, le=127)]
+    channel: Annotated[int, Field(ge=0, le=15)] = 3
+    height: Literal["any", "high", "middle", "low"] = "any"
+    """Where the part must be, relative to the body: over the shoulders, between, below the hips."""
+    side: Literal["any", "left", "right"] = "any"
+    """On which side of the body."""
+    duration_ms: Annotated[float, Field(ge=10.0, le=10_000.0)] = 200.0
+
+
+class TriggerSettings(Section):
+    """[triggers]: notes fired by the body's accents."""
+
+    mode: Literal["off", "free", "quantised"] = "off"
+    """free: at once; quantised: on the next step of `grid`."""
+    sensitivity: Unit = 0.5
+    grid: Literal["1/4", "1/8", "1/16"] = "1/16"
+    refractory_ms: Annotated[float, Field(ge=20.0, le=2000.0)] = 150.0
+    zones: tuple[TriggerZoneSettings, ...] = (
+        TriggerZoneSettings(part="right_hand", note=38),
+        TriggerZoneSettings(part="left_hand", note=42),
+        TriggerZoneSettings(part="right_foot", note=36),
+        TriggerZoneSettings(part="left_foot", note=41),
+        TriggerZoneSettings(part="head", note=49),
+    )
+
+
+class MidiSettings(Section):
+    """[midi]: where notes go as MIDI."""
+
+    targets: tuple[str, ...] = ()
+    """Output ports by name (a part is enough); "virtual:NAME" makes one."""
+    clock: bool = False
+    """Also send MIDI clock, start and stop."""
+    clock_input: str | None = None
+    """Port whose MIDI clock leads when band.leader is "midi-clock"."""
+    programs: Mapping[str, Annotated[int, Field(ge=0, le=127)]] = Field(
+        default_factory=lambda: {"bass": 33, "chord": 4, "lead": 11}
+    )
+    """General MIDI program (from 0) of each voice, sent at the start."""
+    record: str | None = None
+    """A Standard MIDI File that is written at the end of the show."""
+
+
+class SynthSettings(Section):
+    """[synth]: the band heard without a DAW. The web stage has instruments of its own."""
+
+    soundfont: str | None = None
+    """A .sf2 or .sf3 file: notes are sounded here (extra "synth")."""
+    output_device: str | None = None
+    gain_db: Annotated[float, Field(ge=-60.0, le=12.0)] = -6.0
 
 
 class WebSettings(Section):
@@ -107,6 +231,11 @@ class SceneSettings(Section):
     style: str | None = None
     energy: Unit | None = None
     mirror: bool | None = None
+    key: str | None = None
+    density: Unit | None = None
+    mutes: tuple[Literal["drums", "bass", "chord", "lead"], ...] | None = None
+    """Exactly these voices are silent."""
+    triggers: Literal["off", "free", "quantised"] | None = None
 
 
 class ShowSettings(Section):
@@ -115,10 +244,16 @@ class ShowSettings(Section):
     audio: AudioSettings = AudioSettings()
     beats: BeatSettings = BeatSettings()
     dancer: DancerSettings = DancerSettings()
+    crowd: CrowdSettings = CrowdSettings()
     output: OutputSettings = OutputSettings()
     osc: OscSettings = OscSettings()
     vmc: VmcSettings = VmcSettings()
     web: WebSettings = WebSettings()
+    camera: CameraSettings = CameraSettings()
+    band: BandSettings = BandSettings()
+    triggers: TriggerSettings = TriggerSettings()
+    midi: MidiSettings = MidiSettings()
+    synth: SynthSettings = SynthSettings()
     scenes: Mapping[str, SceneSettings] = Field(default_factory=dict)
 
 

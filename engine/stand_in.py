@@ -52,4 +52,5 @@ def _pose(frame: PoseFrame) -> Pose:
 
 def _frame(like: PoseFrame, time_ns: int, pose: Pose) -> PoseFrame:
     rotations = to_axis_angle(pose.quaternions).astype(np.float32)
-    return PoseFrame(time_ns, like.source_ns, rotations, pose.translation_m.astype(np.float32), like.contacts)
+    root_m = pose.translation_m.astype(np.float32)
+    return PoseFrame(time_ns, like.source_ns, rotations, root_m, like.contacts, like.performer)

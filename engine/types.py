@@ -58,15 +58,53 @@ class AudioBlock:
 
 @dataclass(frozen=True, slots=True)
 class PoseLandmarks:
-    """One camera pose estimate: 33 landmarks [m] with visibilities, stamped at capture."""
+    """One camera frame's pose estimate: BlazePose's 33 landmarks of the chosen person.
+
+    Attributes:
+        time_ns: session time at which the frame was captured.
+        positions_m: (33, 3) float32, origin between the hips; camera axes turned into ours: x to the image's right,
+            y up, z towards the camera.
+        visibility: (33,) float32 in [0, 1]; all zero in a frame in which nobody was seen.
+        image_xy: (33, 2) float32, fractions of the image's width and height from its top left corner; may lie outside.
+        aspect: width / height of the image.
+    """
 
     time_ns: int
     positions_m: NDArray[np.float32]
     visibility: NDArray[np.float32]
+    image_xy: NDArray[np.float32]
+    aspect: float = 16.0 / 9.0
 
     def __post_init__(self) -> None:
         _freeze(self, "positions_m", (33, 3))
         _freeze(self, "visibility", (33,))
+        _freeze(self, "image_xy", (33, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing was observed, but time has passed: keeps a show going that no audio drives."""
+
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class TempoReference:
+    """Where another program's clock (Ableton Link, MIDI clock) says the music is.
+
+    Attributes:
+        time_ns: session time of the statement.
+        beat: beat number at that time (fractional).
+        tempo_bpm: > 0.
+        source: "link" or "midi-clock".
+        playing: false while its transport is stopped.
+    """
+
+    time_ns: int
+    beat: float
+    tempo_bpm: float
+    source: str
+    playing: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +192,8 @@ class PoseFrame:
         rotations: (24, 3) float32, axis-angle [rad], relative to the parent; the root's is in the world.
         translation_m: (3,) float32, the root joint in the world.
         contacts: (4,) float32 in [0, 1]: left heel, left toe, right heel, right toe.
+        performer: who it is: "" the lead dancer, "partner" a second virtual dancer, "camera" the person in front of
+            the camera; crowds are numbered "1", "2", ...
     """
 
     time_ns: int
@@ -161,6 +201,7 @@ class PoseFrame:
     rotations: NDArray[np.float32]
     translation_m: NDArray[np.float32]
     contacts: NDArray[np.float32]
+    performer: str = ""
 
     def __post_init__(self) -> None:
         _freeze(self, "rotations", (24, 3))
@@ -170,7 +211,11 @@ class PoseFrame:
 
 @dataclass(frozen=True, slots=True)
 class NoteEvent:
-    """One note to be sounded at `time_ns`. Channel 0 to 15, pitch and velocity 0 to 127."""
+    """One note to be sounded at `time_ns`. Channel 0 to 15, pitch and velocity 0 to 127.
+
+    `duration_ns` is the longest it lasts. A later event with the same channel and pitch and velocity 0 (duration 0)
+    ends it earlier, as in MIDI; a later note of the same channel and pitch ends it too.
+    """
 
     time_ns: int
     source_ns: int
@@ -298,6 +343,99 @@ class GeneratorInfo:
     tempo_range_bpm: tuple[float, float] = (60.0, 140.0)
 
 
+VOICES = ("drums", "bass", "chord", "lead")
+VOICE_CHANNELS = {"drums": 9, "bass": 0, "chord": 1, "lead": 2}
+"""MIDI channels, from 0; drums where General MIDI has them."""
+TRIGGER_CHANNEL = 3
+"""Notes fired by the dancer's accents."""
+DRUMS = ("kick", "snare", "closed_hat", "open_hat", "low_tom", "mid_tom", "high_tom", "crash", "ride")
+DRUM_PITCHES = (36, 38, 42, 46, 43, 47, 50, 49, 51)
+"""General MIDI pitch of each of `DRUMS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceStep:
+    """What one pitched voice does in one step.
+
+    Attributes:
+        pitches: MIDI pitches that begin now; empty: nothing begins.
+        velocity: 0 to 1, of what begins.
+        hold: true: what sounds goes on (if nothing begins); false: it ends.
+    """
+
+    pitches: tuple[int, ...] = ()
+    velocity: float = 0.0
+    hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MusicStep:
+    """What the four voices do in one step (a sixteenth): `drums` (9,) velocities 0 to 1 in the order of `DRUMS`."""
+
+    drums: NDArray[np.float32]
+    bass: VoiceStep
+    chord: VoiceStep
+    lead: VoiceStep
+
+    def __post_init__(self) -> None:
+        _freeze(self, "drums", (len(DRUMS),))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key: tonic pitch class 0 (C) to 11, major or minor."""
+
+    tonic: int
+    minor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MusicRequest:
+    """What a dance -> music composer is given for its next step.
+
+    Attributes:
+        step: index of the step on the band's timeline; step 4 k is beat k.
+        poses: (3, P) float32 pose features, one row a tick; the newest row ends `lookahead_ticks` before the step.
+        tempo_bpm: of the timeline.
+        beats_per_bar: None while unknown.
+        bar_step: index of a step that begins a bar (any).
+        key: the key wished, or None for no wish.
+        energy: movement energy 0 to 1; 0.5 is what the training dancers did on average.
+        density: wished density of notes 0 to 1; 0.5 is as learned.
+    """
+
+    step: int
+    poses: NDArray[np.float32]
+    tempo_bpm: float
+    beats_per_bar: int | None
+    bar_step: int
+    key: Key | None = None
+    energy: float = 0.5
+    density: float = 0.5
+
+    def __post_init__(self) -> None:
+        _freeze(self, "poses", (TICKS_PER_STEP, None))
+
+
+@dataclass(frozen=True, slots=True)
+class ComposerInfo:
+    """What a composer needs and promises; checked against the pipeline before the show.
+
+    Attributes:
+        name: of the model.
+        lookahead_ticks: how many ticks before its time a step is asked for.
+        pose_spec: `PoseFeatureSpec.digest` of the features it was trained on.
+        pose_count: P.
+        tempo_range_bpm: tempos it was trained on; outside it the band plays half or double time.
+    """
+
+    name: str
+    lookahead_ticks: int
+    pose_spec: str
+    pose_count: int
+    tempo_range_bpm: tuple[float, float] = (60.0, 140.0)
+
+
 @dataclass(frozen=True, slots=True)
 class ClockEvent:
     """Where the music is at `time_ns`; sent with every PoseFrame, before it."""
@@ -321,7 +459,8 @@ class MetricsEvent:
         object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
 
 
-Observation = AudioBlock | PoseLandmarks | ControlEvent
+Observation = AudioBlock | PoseLandmarks | PoseFrame | ControlEvent | Heartbeat | TempoReference
+"""What sensors deliver. A PoseFrame among them is a recorded pose of the dancer (`poses.npz`)."""
 OutputEvent = PoseFrame | NoteEvent | BeatEvent | ClockEvent | ControlEvent | StatusEvent | MetricsEvent
 """What bridges receive. A ControlEvent among them is the echo of a control that has taken effect, so that every
 surface (two web pages, a lighting desk) shows the same state."""

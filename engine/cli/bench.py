@@ -23,7 +23,10 @@ from rich.table import Table
 
 from engine import __version__
 from engine.audio.files import open_audio
-from engine.cli.show import DEMO_SONG
+from engine.cli.backends import bench_steps, print_steps
+from engine.cli.memory import resident_mb
+from engine.cli.scaling import print_scaling, run_scaling
+from engine.cli.sources import DEMO_SONG
 from engine.clock import SessionClock
 from engine.errors import UserError
 from engine.metrics import Metrics
@@ -65,16 +68,31 @@ def run_bench(settings: ShowSettings, seconds: float, json_path: Path | None, co
     result: dict[str, Any] = {"version": __version__, "commit": _commit(), "machine": machine_kind()}
     result["cold_start_s"] = _cold_start(settings)
     result["offline_x_real_time"] = _offline(settings)
+    result["model"] = bench_steps(settings, busy_process if load else None)
     result["live"] = _as_json(_paced(settings, seconds, "live"))
     if load:
-        with _busy_process():
+        with busy_process():
             result["live_beside_a_busy_process"] = _as_json(_paced(settings, seconds, "live, machine busy"))
     _print(console, result, old)
-    if json_path is not None:
+    _write(json_path, result)
+
+
+def _write(path: Path | None, result: dict[str, Any]) -> None:
+    if path is not None:
         try:
-            json_path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot write {json_path}", error.strerror or str(error)) from error
+            raise UserError(f"cannot write {path}", error.strerror or str(error)) from error
+
+
+def run_scaling_bench(settings: ShowSettings, json_path: Path | None) -> None:
+    """Measure how cost grows with dancers, memory, targets and time; print, and write JSON if asked."""
+    result: dict[str, Any] = {"version": __version__, "commit": _commit(), "machine": machine_kind()}
+    result["scaling"] = run_scaling(settings)
+    console = Console()
+    console.print(f"{result['machine']}; commit {result['commit']}", highlight=False)
+    print_scaling(console, result["scaling"])
+    _write(json_path, result)
 
 
 def machine_kind() -> str:
@@ -183,17 +201,18 @@ def _paced(settings: ShowSettings, seconds: float, label: str) -> _Paced:
         for bridge in bridges:
             bridge.open(lambda event: None)
         scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
-        runner = LiveRunner(pipeline, scheduler, [_PacedSource(clock, settings.audio.block_samples)], clock, metrics)
+        source, real_time = _PacedSource(clock, settings.audio.block_samples), settings.output.real_time
+        runner = LiveRunner(pipeline, scheduler, [source], clock, metrics, real_time=real_time)
         runner.start()
         try:
             time.sleep(2.0)
             metrics.reset()
-            rss_start = _rss_mb()
+            rss_start = resident_mb()
             before = received[0]
             for _ in track(range(max(1, round(seconds))), description=label, transient=True):
                 time.sleep(1.0)
             summary, counters = metrics.summary(), dict(metrics.counters)
-            rss_end, count = _rss_mb(), received[0] - before
+            rss_end, count = resident_mb(), received[0] - before
         finally:
             runner.stop()
             for bridge in bridges:
@@ -227,7 +246,8 @@ def _listener() -> Iterator[tuple[int, list[int]]]:
 
 
 @contextmanager
-def _busy_process() -> Iterator[None]:
+def busy_process() -> Iterator[None]:
+    """Keep one core and its caches busy in another process."""
     process = multiprocessing.get_context("spawn").Process(target=_burn, daemon=True)
     process.start()
     try:
@@ -247,14 +267,6 @@ def _burn() -> None:
         data /= np.abs(data).max()
 
 
-def _rss_mb() -> float:
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    except OSError:
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def _as_json(run: _Paced) -> dict[str, Any]:
     return {
         "sections": {name: run.summary[name] for name in _SECTIONS if name in run.summary},
@@ -271,6 +283,7 @@ def _print(console: Console, result: dict[str, Any], old: dict[str, Any] | None)
         "real time",
         highlight=False,
     )
+    print_steps(console, result["model"], (old or {}).get("model"))
     for key in ("live", "live_beside_a_busy_process"):
         if key not in result:
             continue

@@ -5,23 +5,39 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
 
 from engine.audio.devices import list_devices
-from engine.cli import show as shows
+from engine.cli import sources
 from engine.clock import SessionClock
 from engine.errors import UserError
+from engine.features import FeatureExtractor
+from engine.pipeline import Pipeline
+from engine.playing_pipeline import PlayingPipeline
+from engine.seeing.camera import list_cameras
+from engine.seeing.landmarker import quiet_stderr
 from engine.settings import ShowSettings
-from engine.stage import build_bridges, build_pipeline, warm_up
+from engine.stage import build_bridges, build_generator, build_pipeline, midi_ports, warm_up
 from engine.types import AudioBlock, Observation, StatusEvent
 
 _LISTEN_S = 2.0
 
 
 def print_devices() -> None:
-    """Print the sound devices. Raises `UserError` if there are none to be had."""
+    """Print cameras, MIDI ports and sound devices. Raises `UserError` if sound devices cannot be had at all."""
+    console = Console()
+    cameras = ", ".join(f"{camera.index}: {camera.name}" for camera in list_cameras())
+    console.print(f"Cameras: {cameras or 'none'}", highlight=False)
+    try:
+        with quiet_stderr():  # ALSA has opinions of its own
+            ports = midi_ports()
+        for kind, names in ports.items():
+            console.print(f"MIDI {kind}: {', '.join(names) or 'none'}", highlight=False)
+    except UserError as error:
+        console.print(f"MIDI: none ({error.problem})", highlight=False)
     listed = list_devices(with_rates=True)
     if listed.problem:
         raise UserError(listed.problem, listed.remedy)
@@ -34,10 +50,10 @@ def print_devices() -> None:
         table.add_row(
             str(device.index), device.name, device.host, str(device.inputs), str(device.outputs), rates, default
         )
-    Console().print(table)
+    console.print(table)
 
 
-class _Report:
+class Findings:
     """Prints one line a check and remembers whether any failed."""
 
     def __init__(self) -> None:
@@ -50,6 +66,14 @@ class _Report:
     def note(self, what: str, detail: str) -> None:
         self._console.print(f"[yellow]note[/]  {what}: {detail}", highlight=False, soft_wrap=True)
 
+    def verdict(self) -> int:
+        """Say whether doors may open; return the exit code."""
+        if self.failed:
+            self.bad("result", f"{self.failed} to fix before doors")
+            return 2
+        self.good("result", "ready")
+        return 0
+
     def bad(self, what: str, detail: str) -> None:
         self.failed += 1
         self._console.print(f"[bold red]fix[/]   {what}: {detail}", highlight=False, soft_wrap=True)
@@ -57,21 +81,18 @@ class _Report:
 
 def check_show(settings: ShowSettings, source: str | None) -> int:
     """Try everything a show needs, strictly; return the exit code: 0, or 2 if something is to be fixed."""
-    report = _Report()
+    report = Findings()
     report.good("settings", "every setting is known and within its range")
     _check_core(settings, report)
-    _check_bridges(settings, report)
-    _check_input(settings, source, report)
-    if report.failed:
-        report.bad("result", f"{report.failed} to fix before doors")
-        return 2
-    report.good("result", "ready")
-    return 0
+    check_bridges(settings, report, build_pipeline)
+    check_sound(settings, source, report)
+    return report.verdict()
 
 
-def _check_core(settings: ShowSettings, report: _Report) -> None:
+def _check_core(settings: ShowSettings, report: Findings) -> None:
     start = time.perf_counter()
     try:
+        generator = build_generator(settings, FeatureExtractor())
         problems = warm_up(settings, ticks=100)
     except UserError as error:
         report.bad("model and beats", str(error))
@@ -84,11 +105,17 @@ def _check_core(settings: ShowSettings, report: _Report) -> None:
             "model and beats",
             f"{settings.dancer.model} and the {settings.beats.tracker} tracker ran 100 ticks in {elapsed:.1f} s",
         )
+    backend = getattr(generator, "backend", None)
+    if backend is not None:
+        report.good("back end", backend)
 
 
-def _check_bridges(settings: ShowSettings, report: _Report) -> None:
+def check_bridges(
+    settings: ShowSettings, report: Findings, build: Callable[[ShowSettings], Pipeline | PlayingPipeline]
+) -> None:
+    """Open every bridge of a show."""
     try:
-        bridges = build_bridges(settings, SessionClock(), build_pipeline(settings))
+        bridges = build_bridges(settings, SessionClock(), build(settings))
     except UserError as error:
         report.bad("bridges", str(error))
         return
@@ -112,9 +139,10 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _check_input(settings: ShowSettings, source: str | None, report: _Report) -> None:
+def check_sound(settings: ShowSettings, source: str | None, report: Findings) -> None:
+    """Open what is heard, and listen for two seconds."""
     try:
-        path = shows.audio_file(source)
+        path = sources.audio_file(source)
         if path is not None:
             from engine.audio.files import open_audio
 
@@ -122,7 +150,7 @@ def _check_input(settings: ShowSettings, source: str | None, report: _Report) ->
                 frames = sum(len(block.samples) for block in audio.blocks())
                 report.good("input", f"{path}: {frames / audio.sample_rate_hz:.1f} s at {audio.sample_rate_hz} Hz")
             return
-        sensor = shows.microphone_sensor(source, settings, SessionClock())
+        sensor = sources.microphone_sensor(source, settings, SessionClock())
         heard: list[AudioBlock] = []
         warned: list[StatusEvent] = []
         enough = threading.Event()
@@ -142,7 +170,7 @@ def _check_input(settings: ShowSettings, source: str | None, report: _Report) ->
     _judge_input(sensor.name, heard, warned, report)
 
 
-def _judge_input(name: str, heard: list[AudioBlock], warned: list[StatusEvent], report: _Report) -> None:
+def _judge_input(name: str, heard: list[AudioBlock], warned: list[StatusEvent], report: Findings) -> None:
     """Say how the input sounds."""
     for event in warned:
         if event.level != "info":

@@ -17,16 +17,39 @@ def load(module: str, name: str) -> Any:
         raise UserError(f"learning needs {error.name or 'more packages'}", 'pip install -e ".[train]"') from error
 
 
-def prepare_data(data: Path, out: Path, workers: int, sheets: bool) -> None:
+def prepare_data(data: Path, out: Path, workers: int, sheets: bool, transcribe: bool) -> None:
     """Turn dances and their music into what the networks learn from. Raises `UserError` if nothing can be used."""
-    load("models.prepare", "prepare")(data, out, workers=workers, sheets=sheets)
+    load("models.prepare", "prepare")(data, out, workers=workers, sheets=sheets, transcribe=transcribe)
 
 
-def train_model(settings: Path, data: Path, out: Path, resume: bool, minutes: float | None) -> None:
-    """Train the music -> dance model. Raises `UserError` for wrong settings or data."""
-    load("models.gmd_run", "train")(settings, data, out, resume=resume, minutes=minutes)
+def train_model(
+    settings: Path, data: Path | None, music: Path | None, out: Path, resume: bool, minutes: float | None
+) -> None:
+    """Train what the settings describe. Raises `UserError` for wrong settings or data."""
+    load("models.learning.commands", "train")(settings, data, music, out, resume=resume, minutes=minutes)
 
 
-def export_model(run: Path, data: Path, out: Path, step: int | None) -> None:
+def export_model(run: Path, data: Path | None, music: Path | None, out: Path, step: int | None) -> None:
     """Export a run's weights for the stage. Raises `UserError` if the run has none."""
-    load("models.gmd_run", "export")(run, data, out, step=step)
+    load("models.learning.commands", "export")(run, data, music, out, step=step)
+
+
+def evaluate_models(
+    data: Path,
+    models: list[Path],
+    fixed_rate: list[Path],
+    out: Path,
+    split: str,
+    protocol: str,
+    seeds: int,
+    seconds: float,
+    courses: list[str],
+    long_songs: int,
+    systems: list[str],
+    energy: float,
+) -> None:
+    """Measure dancers side by side on held-out songs. Raises `UserError` if something cannot be used."""
+    plan = load("models.evaluate", "EvaluationPlan")(
+        split, protocol, seeds, seconds, tuple(courses), long_songs, tuple(systems), energy
+    )
+    load("models.evaluate", "evaluate")(data, out, plan, models, fixed_rate)

@@ -14,8 +14,13 @@ from engine.settings import ShowSettings, load_show
 ShowOption = Annotated[Path | None, typer.Option("--show", help="Show file (TOML) with any of the settings.")]
 OscOption = Annotated[list[str] | None, typer.Option("--osc", metavar="HOST:PORT", help="Send OSC there. Repeatable.")]
 VmcOption = Annotated[list[str] | None, typer.Option("--vmc", metavar="HOST:PORT", help="Send VMC there. Repeatable.")]
+MidiOption = Annotated[
+    list[str] | None,
+    typer.Option("--midi", metavar="PORT", help="Send MIDI there; virtual:NAME makes one. Repeatable."),
+]
+AudioOption = Annotated[str | None, typer.Option("--audio", metavar="INPUT|off", help="What is heard: song or device.")]
 WebOption = Annotated[list[str] | None, typer.Option("--web", metavar="PORT|off", help="Web stage port. Repeatable.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Another seed, another dance.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Another seed, another dance and another piece.")]
 StyleOption = Annotated[str | None, typer.Option("--style", help="Dance style, or 'auto'.")]
 DurationOption = Annotated[float | None, typer.Option("--duration", metavar="SECONDS", help="Stop after this long.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a show file.")]
@@ -35,6 +40,7 @@ class CommonOptions:
     seed: int | None = None
     style: str | None = None
     overrides: list[str] | None = None
+    midi: list[str] | None = None
 
     def settings(self, *defaults: str) -> ShowSettings:
         """Return the show: defaults of the command, then the file, then the flags; the later wins.
@@ -47,10 +53,12 @@ class CommonOptions:
             flags.append(f"osc.targets={_toml_list(self.osc)}")
         if self.vmc:
             flags.append(f"vmc.targets={_toml_list(self.vmc)}")
+        if self.midi:
+            flags.append(f"midi.targets={_toml_list(self.midi)}")
         if self.web:
             flags.append(f"web.ports={_ports(self.web)}")
         if self.seed is not None:
-            flags.append(f"dancer.seed={self.seed}")
+            flags += [f"dancer.seed={self.seed}", f"band.seed={self.seed}"]
         if self.style is not None:
             flags.append(f"dancer.style={_toml_string(self.style)}")
         return load_show(self.show, [*flags, *(self.overrides or [])], defaults)

@@ -16,13 +16,16 @@ _STYLES = {"info": "cyan", "warning": "yellow", "error": "bold red"}
 
 
 class StatusLine:
-    """Shows tempo, confidence, fps, latency and late frames; prints what happens above it.
+    """Shows tempo and confidence, then how the dancer is shown, or how the camera sees and what is played; prints
+    what happens above it.
 
     Threads: `see` by the core and sensor threads; the rest by the main thread.
     """
 
-    def __init__(self, console: Console, stop_hint: str = "ctrl-c stops") -> None:
+    def __init__(self, console: Console, stop_hint: str = "ctrl-c stops", playing: bool = False) -> None:
         self._console = console
+        self._counted = ("camera_frames", "notes") if playing else ("frames",)
+        self._playing = playing
         self._hint = stop_hint
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
         self._lock = threading.Lock()
@@ -30,7 +33,9 @@ class StatusLine:
         self._confidence = 0.0
         self._beat = 0.0
         self._values: dict[str, float] = {}
-        self._rate: tuple[int, float, float] = (0, 0.0, 0.0)
+        self._rates_ns = 0
+        self._counts: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
         self._messages: list[StatusEvent] = []
         self._plain_ns = 0
 
@@ -62,16 +67,24 @@ class StatusLine:
             style = _STYLES.get(message.level, "")
             self._console.print(Text(f"{message.component}: {message.message}", style=style), soft_wrap=True)
         figures = values()
-        frames = figures["frames"]
-        then_ns, then_frames, fps = self._rate
-        if now_ns - then_ns >= NS_PER_S:
-            fps = (frames - then_frames) / ((now_ns - then_ns) / NS_PER_S)
-            self._rate = (now_ns, frames, fps)
-        text = (
-            f"{self._tempo_bpm:6.1f} bpm  confidence {100 * self._confidence:3.0f} %  {fps:4.1f} fps  "
-            f"latency p99 {figures['latency_p99_ms']:.1f} ms  late {figures['frames_late']:.0f}  "
-            f"xruns {figures['xruns']:.0f}"
-        )
+        passed_s = (now_ns - self._rates_ns) / NS_PER_S
+        if passed_s >= 1.0:
+            before = self._counts
+            self._counts = {name: figures[name] for name in self._counted}
+            # A count that has gone down was begun anew after the warm-up.
+            self._rates = {name: max(n - before.get(name, n), 0.0) / passed_s for name, n in self._counts.items()}
+            self._rates_ns = now_ns
+        text = f"{self._tempo_bpm:6.1f} bpm  confidence {100 * self._confidence:3.0f} %  "
+        if self._playing:
+            text += (
+                f"camera {self._rates.get('camera_frames', 0.0):4.1f} fps  pose p50 {figures['pose_p50_ms']:.0f} "
+                f"p95 {figures['pose_p95_ms']:.0f} ms  {self._rates.get('notes', 0.0):4.1f} notes/s"
+            )
+        else:
+            text += (
+                f"{self._rates.get('frames', 0.0):4.1f} fps  latency p99 {figures['latency_p99_ms']:.1f} ms  "
+                f"late {figures['frames_late']:.0f}  xruns {figures['xruns']:.0f}"
+            )
         if self._live is not None:
             dot = "●" if self._beat % 1.0 < 0.25 else "○"
             self._live.update(Text(f"{dot} {text}   {self._hint}", no_wrap=True, overflow="ellipsis"))

@@ -1,0 +1,172 @@
+"""A show on this machine's devices, from opening to closing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from engine.cli.status import StatusLine
+from engine.clock import SessionClock
+from engine.errors import UserError
+from engine.metrics import Metrics
+from engine.protocols import Bridge, Sensor
+from engine.runner import LiveRunner, live_values
+from engine.scheduler import OutputScheduler
+from engine.session import DANCE, SessionRecorder
+from engine.settings import ShowSettings
+from engine.stage import (
+    Cast,
+    build_bridges,
+    build_crowd,
+    build_pipeline,
+    build_playing,
+    output_timing,
+    warm_up,
+    warm_up_playing,
+)
+from engine.types import NS_PER_S, ControlEvent
+
+
+class LiveShow:
+    """A show on this machine's devices, from opening to closing.
+
+    Everything that can fail for a reason the user can mend fails before the first sound is heard.
+
+    Args:
+        settings: of the show.
+        record: folder for a session that `replay` runs again.
+        report: file for the figures at the end.
+        browser: open the web stage.
+        cast: who is on the stage when a dancer before the camera plays; None: music drives the dancer.
+    """
+
+    def __init__(
+        self,
+        settings: ShowSettings,
+        record: Path | None = None,
+        report: Path | None = None,
+        browser: bool = False,
+        cast: Cast | None = None,
+    ) -> None:
+        self._settings = settings
+        self._report = report
+        self._browser = browser
+        self._record = record
+        self._console = Console(stderr=True)
+        self._stop = threading.Event()
+        self._cast = cast
+        self.clock = SessionClock()
+        self.metrics = Metrics()
+
+    def end(self) -> None:
+        """Say that the input has ended. Threads: any."""
+        self._stop.set()
+
+    def run(self, sensors: Sequence[Sensor], duration_s: float | None, heartbeat: bool = False) -> None:
+        """Run until the input ends, `duration_s` is over, or the user stops it.
+
+        Args:
+            sensors: what is heard and seen.
+            duration_s: None: as long as the input lasts.
+            heartbeat: no sensor brings sound, which otherwise moves time on.
+        """
+        settings, console = self._settings, self._console
+        clock, metrics, cast = self.clock, self.metrics, self._cast
+        troupe = None
+        if cast is None and settings.crowd.size:
+            # On other cores, so that the crowd can be late without the lead.
+            troupe = build_crowd(settings, clock, metrics)
+        pipeline = build_pipeline(settings, metrics, troupe) if cast is None else build_playing(settings, metrics, cast)
+        bridges = build_bridges(settings, clock, pipeline)
+        status = StatusLine(console, playing=cast is not None)
+        with ExitStack() as stack:
+            runner: LiveRunner | None = None
+
+            def on_control(event: ControlEvent) -> None:
+                if runner is not None:
+                    runner.control(event)
+
+            for bridge in bridges:
+                bridge.open(on_control)
+                stack.callback(bridge.close)
+            label = DANCE if cast is None else cast.value
+            recorder = SessionRecorder(self._record, settings, label) if self._record else None
+            scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
+            real_time = settings.output.real_time
+            runner = LiveRunner(
+                pipeline, scheduler, sensors, clock, metrics, recorder, status.see, heartbeat, real_time
+            )
+            stack.callback(runner.stop)
+            if troupe is not None:
+                stack.callback(troupe.stop)
+                troupe.start(scheduler.put, runner.report)
+            if cast is None:
+                warm_up(settings, ticks=24)
+            else:
+                warm_up_playing(settings, cast, ticks=24)
+            self._catch_signals(stack)
+            runner.start()
+            self._announce(sensors, bridges)
+            # The first second pays for caches and pages; what is reported is the show.
+            warm_until_ns = clock.now_ns() + NS_PER_S
+            end_ns = clock.now_ns() + round(duration_s * NS_PER_S) if duration_s is not None else None
+            with status:
+                while not self._stop.is_set() and (end_ns is None or clock.now_ns() < end_ns):
+                    self._stop.wait(0.25 if end_ns is None else min(0.25, max((end_ns - clock.now_ns()) * 1e-9, 0.0)))
+                    if warm_until_ns and clock.now_ns() >= warm_until_ns:
+                        metrics.reset()
+                        warm_until_ns = 0
+                    status.refresh(clock.now_ns(), lambda: live_values(metrics))
+        _print_summary(console, metrics)
+        if self._report is not None:
+            content = {"sections": metrics.summary(), "counters": metrics.counters, "values": live_values(metrics)}
+            try:
+                self._report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            except OSError as error:
+                raise UserError(f"cannot write {self._report}", error.strerror or str(error)) from error
+
+    def _announce(self, sensors: Sequence[Sensor], bridges: list[Bridge]) -> None:
+        console = self._console
+        names = " and ".join(sensor.name for sensor in sensors)
+        does = {None: "dances to", Cast.BAND: "plays to"}.get(self._cast, "dances and plays with")
+        console.print(f"[bold]Pas de Deux[/] {does} {names}", highlight=False)
+        for bridge in bridges:
+            console.print(f"  {bridge.name}", highlight=False)
+        if self._settings.web.ports:
+            url = f"http://{self._settings.web.host}:{self._settings.web.ports[0]}"
+            console.print(f"  stage: [link={url}]{url}[/link]", highlight=False)
+            if self._browser and _has_display():
+                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+    def _catch_signals(self, stack: ExitStack) -> None:
+        """Let ctrl-c and a polite kill end the show in order; only possible on the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_: self._stop.set()))
+
+
+def _has_display() -> bool:
+    """Return whether a graphical browser can be opened (a text browser must not take over the terminal)."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _print_summary(console: Console, metrics: Metrics) -> None:
+    values = live_values(metrics)
+    if values["frames"]:
+        console.print(
+            f"{values['frames']:.0f} poses, {values['frames_late']:.0f} late, latency p50 "
+            f"{values['latency_p50_ms']:.1f} ms, p99 {values['latency_p99_ms']:.1f} ms, xruns {values['xruns']:.0f}",
+            highlight=False,
+        )

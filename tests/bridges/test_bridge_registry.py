@@ -90,5 +90,6 @@ def test_an_unknown_bridge_is_the_users_to_mend():
 
 
 def test_nothing_is_loaded_before_it_is_asked_for():
-    code = "import sys, bridges.registry; sys.exit(any(m in sys.modules for m in ('bridges.osc', 'bridges.vmc')))"
+    modules = "('bridges.osc', 'bridges.vmc', 'bridges.midi', 'mido', 'aiohttp')"
+    code = f"import sys, bridges.registry; sys.exit(any(m in sys.modules for m in {modules}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

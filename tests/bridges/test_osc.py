@@ -1,5 +1,6 @@
 """The numeric OSC dialect, as an independent listener (python-osc) hears it."""
 
+import contextlib
 import errno
 import logging
 import math
@@ -18,6 +19,7 @@ from pythonosc.osc_server import BlockingOSCUDPServer
 from scipy.spatial.transform import Rotation
 
 from bridges.osc import OscBridge
+from bridges.pose_kinematics import PoseKinematics
 from engine.clock import VirtualClock
 from engine.errors import UserError
 from engine.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
@@ -304,3 +306,73 @@ def test_a_taken_control_port_leaves_nothing_open(receiver):
         bridge.open(lambda control: None)
     bridge.send(pose())
     assert bridge.sender.sent == 0
+
+
+@pytest.mark.parametrize("smpl", [False, True])
+def test_every_performer_has_addresses_of_their_own(bridge_to, receiver, smpl):
+    def of(performer, seed):
+        frame = pose(seed)
+        return PoseFrame(frame.time_ns, 0, frame.rotations, frame.translation_m, frame.contacts, performer)
+
+    bridge = bridge_to(smpl=smpl)
+    cast = {"": 1, "partner": 2, "camera": 3, "12": 4}
+    for performer, seed in cast.items():
+        bridge.send(of(performer, seed))
+    datagrams = receive(receiver)
+    assert max(map(len, datagrams)) <= UDP_PAYLOAD_BYTES
+    heard = messages(datagrams)
+    parts = ["frame", "root", *(f"joint/{name}" for name in JOINT_NAMES), *(["smpl"] if smpl else [])]
+    addresses = {f"/pdd/{performer + '/' if performer else ''}{part}" for performer in cast for part in parts}
+    assert set(heard) == addresses
+    for performer, seed in cast.items():
+        prefix = f"/pdd/{performer}" if performer else "/pdd"
+        bridge.send(pose(seed))
+        alone = messages(receive(receiver))
+        # q and -q are one rotation
+        for name in JOINT_NAMES:
+            here, there = np.array(heard[f"{prefix}/joint/{name}"]), np.array(alone[f"/pdd/joint/{name}"])
+            assert here[:3] == pytest.approx(there[:3])
+            assert abs(here[3:] @ there[3:]) == pytest.approx(1.0, abs=1e-5)
+    assert heard["/pdd/partner/frame"][0] == 0, "frames are counted performer by performer"
+
+
+def test_hostile_and_endless_performers_stay_addresses_and_few(bridge_to, receiver, monkeypatch):
+    monkeypatch.setattr("bridges.osc._MAX_PERFORMERS", 64)
+    bridge = bridge_to()
+    for index in range(200):
+        frame = pose(index)
+        bridge.send(PoseFrame(0, 0, frame.rotations, frame.translation_m, frame.contacts, f"#{index} */?\0{'x' * 900}"))
+    datagrams = receive(receiver)
+    assert max(map(len, datagrams)) <= UDP_PAYLOAD_BYTES
+    heard = {address.split("/")[2] for address in messages(datagrams)}
+    assert len(heard) < 64
+    assert all(not set(name) & set(" #*,/?[]{}\0") for name in heard)
+
+
+def test_the_largest_crowd_has_addresses(bridge_to, receiver):
+    bridge, frame = bridge_to(), pose(0)
+    for index in range(4096):
+        bridge.send(PoseFrame(0, 0, frame.rotations, frame.translation_m, frame.contacts, str(index + 1)))
+        if index < 4090:
+            receiver.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    receiver.recv(65536)
+    receiver.setblocking(True)
+    assert "/pdd/4096/frame" in messages(receive(receiver))
+
+
+def test_bridges_that_share_what_is_worked_out_send_the_same(bridge_to, receiver):
+    shared = PoseKinematics()
+    ours, theirs, alone = bridge_to(kinematics=shared), bridge_to(kinematics=shared), bridge_to()
+    for seed in range(3):
+        sent = []
+        for bridge in (ours, theirs, alone):
+            bridge.send(pose(seed))
+            sent.append(messages(receive(receiver)))
+        assert sent[0] == sent[1] == sent[2]
+
+
+def test_notes_are_told_as_numbers(bridge_to, receiver):
+    bridge_to().send(NoteEvent(0, 0, 9, 36, 100, 250_000_000))
+    assert messages(receive(receiver)) == {"/pdd/note": [9, 36, 100, 0.25]}

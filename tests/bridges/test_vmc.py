@@ -231,3 +231,16 @@ def test_close_says_not_loaded_once(marionette):
     marionette.bridge.close()
     (packet,) = marionette.datagrams()
     assert read_bundle(packet) == [("/VMC/Ext/OK", [0])]
+
+
+def test_a_marionette_is_one_performer(marionette):
+    def frame(performer, x):
+        return PoseFrame(0, 0, np.zeros((24, 3)), (x, 0.976, 0.0), (1, 1, 1, 1), performer)
+
+    assert marionette.show(frame("camera", 1.0)) == (None, {})
+    _, bones = marionette.show(frame("", 0.5))
+    assert bones["Hips"][0][0] == pytest.approx(-0.5)
+    partner = Marionette(performer="partner")
+    assert partner.show(frame("", 1.0)) == (None, {})
+    assert partner.show(frame("partner", 0.25))[1]["Hips"][0][0] == pytest.approx(-0.25)
+    partner.close()

@@ -224,6 +224,51 @@ def test_pose_without_a_clock_has_no_tempo() -> None:
     assert struct.unpack_from("<ffff", data, 24)[1:3] == (0.0, 0.0)
 
 
+def as_performer(frame: PoseFrame, performer: str) -> PoseFrame:
+    return PoseFrame(frame.time_ns, frame.source_ns, frame.rotations, frame.translation_m, frame.contacts, performer)
+
+
+def test_every_performer_is_shown_under_a_number(stage: Stage) -> None:
+    async def visit(session: aiohttp.ClientSession, host: str) -> None:
+        ws = await session.ws_connect(f"ws://{host}/ws")
+        await receive_json(ws, "hello")
+        stage.bridge.send(as_performer(pose_at(0), "camera"))
+        told = await receive_json(ws, "performers")
+        assert told["names"] == ["", "camera"]
+        seen: dict[int, int] = {}
+        for index in range(1, 30):
+            for performer in ("", "camera", "partner"):
+                stage.bridge.send(as_performer(pose_at(index), performer))
+            await pong(ws)
+        late = await session.ws_connect(f"ws://{host}/ws")
+        assert (await receive_json(late, "performers"))["names"] == ["", "camera", "partner"]
+        stage.bridge.send(as_performer(pose_at(30), ""))
+        while seen != {0: 30, 1: 30, 2: 29}:  # who comes late is shown everybody, as last seen
+            number, index = struct.unpack_from("<HI", await receive_pose(late), 2)
+            assert index > seen.get(number, 0)
+            seen[number] = index
+        await ws.close()
+        await late.close()
+
+    stage.talk(visit)
+
+
+def test_performers_without_end_are_few(stage: Stage) -> None:
+    async def visit(session: aiohttp.ClientSession, host: str) -> None:
+        ws = await session.ws_connect(f"ws://{host}/ws")
+        await receive_json(ws, "hello")
+        for index in range(200):
+            stage.bridge.send(as_performer(pose_at(index), f"{index}" + "x" * 100_000 * (index == 7)))
+        late = await session.ws_connect(f"ws://{host}/ws")
+        names = (await receive_json(late, "performers"))["names"]
+        assert len(names) == 32
+        assert max(map(len, names)) <= 32
+        await ws.close()
+        await late.close()
+
+    stage.talk(visit)
+
+
 def test_page_is_told_the_state_and_every_change(stage: Stage) -> None:
     async def visit(session: aiohttp.ClientSession, host: str) -> None:
         first = await session.ws_connect(f"ws://{host}/ws")

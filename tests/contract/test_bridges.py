@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridges.registry import BRIDGE_NAMES, create_bridge
+from bridges.registry import BRIDGE_NAMES, BridgeOptions, create_bridge
 from engine.clock import VirtualClock
 from engine.errors import UserError
 from engine.types import (
@@ -64,9 +64,37 @@ def unexpected(control):
     raise AssertionError(f"nobody asked for {control}")
 
 
+NETWORK = tuple(name for name in BRIDGE_NAMES if name not in ("midi", "midi-file", "synth"))
+
+
+@pytest.fixture
+def target_of(tmp_path):
+    """Return where each bridge can be opened on any machine, without what it needs to be heard."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as receiver:
+
+        def target(name):
+            if name == "midi":  # takes connections and never answers
+                return f"tcp:127.0.0.1:{receiver.getsockname()[1]}"
+            if name == "midi-file":
+                return str(tmp_path / "music.mid")
+            if name == "synth":
+                return soundfont()
+            return f"127.0.0.1:{free_port()}"
+
+        yield target
+
+
+def soundfont():
+    """Return a small soundfont; where there is no synthesiser, or none to play, there is nothing to test."""
+    pytest.importorskip("tinysoundfont", reason="tinysoundfont is not installed: no native synthesiser")
+    pretty_midi = pytest.importorskip("pretty_midi", reason="pretty_midi is not installed: no small soundfont")
+    return str(Path(pretty_midi.__file__).parent / "TimGM6mb.sf2")
+
+
 @pytest.fixture(params=BRIDGE_NAMES)
-def bridge(request):
-    bridge = create_bridge(request.param, f"127.0.0.1:{free_port()}", VirtualClock())
+def bridge(request, target_of):
+    options = BridgeOptions(synth_device="no such loudspeaker", pulses=True)
+    bridge = create_bridge(request.param, target_of(request.param), VirtualClock(), options)
     yield bridge
     bridge.close()
 
@@ -102,8 +130,38 @@ def test_a_closed_bridge_drops_what_it_is_given(bridge):
 def test_opens_again_at_the_same_place(bridge):
     for _ in range(3):
         bridge.open(unexpected)
-        bridge.send(pose())
+        with contextlib.suppress(OSError):
+            bridge.send(pose())
         bridge.close()
+
+
+def test_who_else_is_on_stage_costs_nothing(bridge):
+    bridge.open(unexpected)
+    for index in range(30):
+        for performer in ("", "partner", "camera", "1", "2"):
+            frame = pose(index)
+            frame = PoseFrame(frame.time_ns, 0, frame.rotations, frame.translation_m, frame.contacts, performer)
+            with contextlib.suppress(OSError):
+                bridge.send(frame)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("midi", "tcp:127.0.0.1:1"),
+        ("midi", "no such synthesiser"),
+        ("midi-file", "/no/such/folder/music.mid"),
+        ("synth", "/no/such/band.sf2"),
+    ],
+)
+def test_what_is_not_there_is_the_users_to_mend(name, target):
+    if name == "synth":
+        soundfont()
+    bridge = create_bridge(name, target, VirtualClock())
+    with pytest.raises(UserError) as caught:
+        bridge.open(unexpected)
+    assert caught.value.remedy
+    bridge.close()
 
 
 def test_close_leaves_no_thread_and_no_descriptor(bridge):
@@ -112,7 +170,8 @@ def test_close_leaves_no_thread_and_no_descriptor(bridge):
     threads = set(threading.enumerate())
     descriptors = open_descriptors()
     bridge.open(unexpected)
-    bridge.send(pose())
+    with contextlib.suppress(OSError):
+        bridge.send(pose())
     bridge.close()
     assert set(threading.enumerate()) == threads
     assert open_descriptors() == descriptors
@@ -146,7 +205,7 @@ def test_its_name_says_what_it_is(name):
     assert create_bridge(name, "", VirtualClock()).name.startswith(name)
 
 
-@pytest.mark.parametrize("name", BRIDGE_NAMES)
+@pytest.mark.parametrize("name", NETWORK)
 def test_a_place_that_cannot_be_had_is_the_users_to_mend(name, monkeypatch):
     def unknown(*args, **kwargs):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

@@ -8,6 +8,7 @@ from engine.clock import VirtualClock
 from engine.inbox import Inbox
 from engine.metrics import Metrics
 from engine.types import AudioBlock, ControlEvent, Observation
+from tests.engine.dancing import dance
 
 
 def block(index: int, size: int = 480) -> AudioBlock:
@@ -50,3 +51,18 @@ def test_half_a_second_is_no_backlog() -> None:
         inbox.put(block(index))
     got = [take(inbox) for _ in range(50)]
     assert [item.sample_index for item in got if isinstance(item, AudioBlock)] == [i * 480 for i in range(50)]
+
+
+def test_of_poses_that_waited_only_the_newest_fifth_of_a_second_is_kept() -> None:
+    metrics = Metrics()
+    inbox = Inbox(metrics, VirtualClock())
+    poses, wish = [*dance(1.0)], ControlEvent(5, "tap")
+    for pose in poses[:15]:
+        inbox.put(pose)
+    inbox.put(wish)
+    for pose in poses[15:]:
+        inbox.put(pose)
+    got = list(iter(lambda: take(inbox), None))
+    kept = [pose for pose in poses if poses[-1].time_ns - pose.time_ns <= 200_000_000]
+    assert got == [wish, *kept]
+    assert metrics.counter("poses_skipped") == len(poses) - len(kept)

@@ -74,6 +74,27 @@ def test_a_tangent_that_was_shown_is_not_changed() -> None:
     assert after == pytest.approx(ahead, abs=0.02)
 
 
+def test_a_tick_is_averaged_with_its_neighbours_but_not_across_a_seam_and_not_once_it_was_shown() -> None:
+    track = MotionTrack()
+    track.restart(0)
+    track.append(chunk(seed=1))
+    given = [track._given_quaternions[k].copy() for k in range(4)]
+    mean = (given[0] + 4.0 * given[1] + given[2]) / 6.0
+    played = track.poses(np.arange(4))[0]
+    assert played[1] == pytest.approx(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
+    assert np.array_equal(played[3], given[3]), "what follows is not known yet"
+    track.append(chunk(seed=2))
+    assert not np.array_equal(track.poses(np.arange(4))[0][3], given[3])
+    track.truncate(4)
+    assert np.array_equal(track.poses(np.arange(4))[0][3], given[3]), "what followed is not to come"
+    track.append(chunk(seed=3), seam=True)
+    assert np.array_equal(track.poses(np.arange(4))[0][3], given[3])
+    track.sample(6.5)
+    last = track.poses(np.array([7]))[0]
+    track.append(chunk(seed=4))
+    assert np.array_equal(track.poses(np.array([7]))[0], last)
+
+
 def test_it_knows_what_it_knows() -> None:
     track = MotionTrack()
     track.restart(4)

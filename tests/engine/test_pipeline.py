@@ -7,7 +7,7 @@ import pytest
 
 from engine.pipeline import Pipeline
 from engine.render import collect
-from engine.session import PoseDigest
+from engine.session import OutputDigest
 from engine.settings import ShowSettings, load_show
 from engine.types import (
     NS_PER_S,
@@ -31,7 +31,7 @@ def poses(events: list[OutputEvent]) -> list[PoseFrame]:
 
 
 def digest(events: list[OutputEvent]) -> str:
-    total = PoseDigest()
+    total = OutputDigest()
     total.add(events)
     return total.hexdigest()
 
@@ -56,6 +56,13 @@ def test_poses_come_on_the_grid_one_look_ahead_early() -> None:
     ahead_ms = np.array([pose.time_ns - pose.source_ns for pose in poses(events)]) / 1e6
     assert ahead_ms.max() <= 60.0
     assert ahead_ms[10:].min() > 60.0 - 10.0 - 1e-6, "emitted by the first hop that may"
+
+
+def test_vision_that_trails_the_sound_begins_with_the_first_pose() -> None:
+    events = run(make_pipeline(settings=load_show(None, ["output.vision_lead_ms=-100"])), seconds=1.0)
+    shown = poses(events)
+    assert len(shown) > 55
+    assert all(np.isfinite(pose.rotations).all() for pose in shown)
 
 
 def test_each_pose_is_led_by_its_clock() -> None:

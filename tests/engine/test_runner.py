@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
+from engine import runner as runner_module
 from engine.clock import SessionClock
 from engine.metrics import Metrics
+from engine.priority import Rank, ask_for_real_time
 from engine.runner import LiveRunner
 from engine.scheduler import OutputScheduler, Timing
 from engine.types import (
     NS_PER_S,
     AudioBlock,
     ControlEvent,
+    Heartbeat,
     MetricsEvent,
     Observation,
     OutputEvent,
@@ -123,3 +128,95 @@ def test_stop_leaves_no_thread_behind_and_may_be_called_twice() -> None:
     after = {thread.name for thread in threading.enumerate()}
     assert not {"core", "output"} & (after - before)
     assert np.isfinite([e.rotations for e in show.drain.events if isinstance(e, PoseFrame)]).all()
+
+
+class Pulse:
+    """A core that keeps what it is told; fails on demand."""
+
+    def __init__(self) -> None:
+        self.observations: list[Observation] = []
+        self.fail = False
+
+    def push(self, observation: Observation) -> list[OutputEvent]:
+        self.observations.append(observation)
+        if self.fail:
+            raise RuntimeError("a defect")
+        return []
+
+
+def test_where_no_sound_comes_heartbeats_move_time_on() -> None:
+    clock, metrics, core, source = SessionClock(), Metrics(), Pulse(), Source()
+    scheduler = OutputScheduler(clock, [], metrics, Timing(NS_PER_S // 60, 0, 0))
+    runner = LiveRunner(core, scheduler, [source], clock, metrics, heartbeat=True)
+    runner.start()
+    try:
+        limit = time.monotonic() + 10.0
+        while len(core.observations) < 60 and time.monotonic() < limit:
+            source.deliver(ControlEvent(clock.now_ns(), "tap"))  # observations in between hold none of them up
+            time.sleep(0.02)
+        core.fail = True
+        failed = len(core.observations)
+        while len(core.observations) < failed + 20 and time.monotonic() < limit:
+            time.sleep(0.02)
+    finally:
+        runner.stop()
+    beats = np.array([o.time_ns for o in core.observations if isinstance(o, Heartbeat)])
+    assert len(beats) > 40
+    assert np.median(np.diff(beats)) == pytest.approx(10_000_000, rel=0.5)
+    assert np.diff(beats).min() > 0
+    assert not any(isinstance(o, AudioBlock) for o in core.observations), "no silence stands in"
+    assert metrics.counter("core_errors") >= 20, "a defect is counted and the show goes on"
+
+
+class Glance:
+    """A core that notes the rank of the thread it is pushed on; then works without end, if told to."""
+
+    def __init__(self) -> None:
+        self.ranks: list[int] = []
+        self.greedy = False
+
+    def push(self, observation: Observation) -> list[OutputEvent]:
+        self.ranks.append(os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+        if self.greedy:
+            until = time.monotonic() + 0.05
+            while time.monotonic() < until:
+                pass
+        return []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="the system knows no such ranks")
+@pytest.mark.parametrize("real_time", [True, False])
+def test_core_and_output_ask_for_real_time_if_told_to_and_a_greedy_core_gives_it_back(
+    real_time: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "ask_to_be_nice", lambda niceness: Rank.NICE)
+    granted = _grants_real_time()
+    clock, metrics, core = SessionClock(), Metrics(), Glance()
+    scheduler = OutputScheduler(clock, [], metrics, Timing(NS_PER_S // 60, 0, 0))
+    runner = LiveRunner(core, scheduler, [], clock, metrics, heartbeat=True, real_time=real_time)
+    before = os.sched_getscheduler(0)
+    runner.start()
+    try:
+        limit = time.monotonic() + 10.0
+        while len(core.ranks) < 5 and time.monotonic() < limit:
+            time.sleep(0.01)
+        expected = os.SCHED_RR if real_time and granted else before & ~os.SCHED_RESET_ON_FORK
+        assert set(core.ranks) == {expected}
+        assert os.sched_getscheduler(0) == before
+        output = next(thread.native_id for thread in threading.enumerate() if thread.name == "output")
+        assert output is not None
+        assert os.sched_getscheduler(output) & ~os.SCHED_RESET_ON_FORK == expected
+        core.greedy = True
+        while real_time and granted and not metrics.counter("real_time_given_up") and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert metrics.counter("real_time_given_up") == int(real_time and granted)
+    finally:
+        runner.stop()
+
+
+def _grants_real_time() -> bool:
+    found: list[Rank] = []
+    thread = threading.Thread(target=lambda: found.append(ask_for_real_time(1, inherited=False)))
+    thread.start()
+    thread.join()
+    return found == [Rank.REAL_TIME]

@@ -37,12 +37,13 @@ class Listener:
 
     def close(self) -> None: ...
 
-    def poses(self) -> list[PoseFrame]:
-        return [event for _, event in self.got if isinstance(event, PoseFrame)]
+    def poses(self, performer: str | None = None) -> list[PoseFrame]:
+        poses = [event for _, event in self.got if isinstance(event, PoseFrame)]
+        return [frame for frame in poses if performer is None or frame.performer == performer]
 
 
-def pose(time_ns: int, x: float = 0.0) -> PoseFrame:
-    return PoseFrame(time_ns, 0, np.zeros((24, 3)), np.array([x, 1.0, 0.0]), np.zeros(4))
+def pose(time_ns: int, x: float = 0.0, performer: str = "") -> PoseFrame:
+    return PoseFrame(time_ns, 0, np.zeros((24, 3)), np.array([x, 1.0, 0.0]), np.zeros(4), performer)
 
 
 class Stage:
@@ -135,3 +136,159 @@ def test_memory_is_bounded_when_nothing_is_sent() -> None:
     for i in range(30):
         stage.scheduler.put([pose(10**12 + i * 1000 + j) for j in range(1000)])
     assert stage.metrics.counter("output_dropped") == 10_000
+
+
+def shown(listener: Listener, performer: str) -> list[tuple[int, int, bytes]]:
+    """Return when what was shown of a performer."""
+    return [
+        (sent_ns, event.time_ns, event.rotations.tobytes() + event.translation_m.tobytes())
+        for sent_ns, event in listener.got
+        if isinstance(event, PoseFrame) and event.performer == performer
+    ]
+
+
+def test_of_each_performer_the_newest_overdue_pose_is_sent() -> None:
+    stage = Stage()
+    stage.clock.advance(100 * MS)
+    duet = [pose(time_ns * MS, performer=who) for who in ("", "partner", "1") for time_ns in (20, 36, 52)]
+    stage.scheduler.put([*duet, pose(68 * MS, performer="1"), ClockEvent(36 * MS, 0, 0.5, 0.5, 120.0, 1.0)])
+    stage.scheduler.put([ClockEvent(52 * MS, 0, 1.0, 0.0, 120.0, 1.0)])
+    stage.scheduler.run_due()
+    assert {frame.performer: frame.time_ns // MS for frame in stage.listener.poses()} == {
+        "": 52,
+        "partner": 52,
+        "1": 68,
+    }
+    clocks = [event.time_ns // MS for _, event in stage.listener.got if isinstance(event, ClockEvent)]
+    assert clocks == [52], "the lead's newest pose keeps its clock, however new the others are"
+    assert stage.metrics.counter("frames_skipped") == 2 + 2
+    assert stage.metrics.counter("crowd_frames_skipped") == 3, "what the crowd misses is not the show's"
+
+
+def test_a_duet_is_two_solos() -> None:
+    """Lateness, stalls and what fills them in are each performer's own."""
+
+    def solo(frames: list[PoseFrame], jitter_ms: list[int]) -> list[tuple[int, PoseFrame]]:
+        return [(frame.time_ns - ahead * MS, frame) for frame, ahead in zip(frames, jitter_ms, strict=True)]
+
+    random = np.random.default_rng(5)
+    parts: dict[str, list[tuple[int, PoseFrame]]] = {}
+    for who, offset in (("", 0), ("partner", 5 * MS)):
+        times = [offset + index * FRAME for index in range(120) if not (30 < index < 45 and who)]
+        frames = [pose(time_ns, float(random.normal()), who) for time_ns in times]
+        parts[who] = solo(frames, [int(ms) for ms in random.integers(-40, 60, len(frames))])
+
+    def run(whose: list[str]) -> Stage:
+        stage = Stage()
+        coming = sorted((entry for who in whose for entry in parts[who]), key=lambda entry: entry[0])
+        while stage.clock.now_ns() < 130 * FRAME:
+            while coming and coming[0][0] <= stage.clock.now_ns():
+                stage.scheduler.put([coming.pop(0)[1]])
+            stage.scheduler.run_due()
+            stage.clock.advance(MS)
+        return stage
+
+    both = run(["", "partner"])
+    late = 0
+    for who in ("", "partner"):
+        alone = run([who])
+        assert len(shown(alone.listener, who)) > 60
+        assert shown(both.listener, who) == shown(alone.listener, who)
+        late += alone.metrics.counter("late_episodes")
+    assert both.metrics.counter("late_episodes") == late > 0
+    assert {frame.performer for frame in both.listener.poses()} == {"", "partner"}, "stand-ins keep their names"
+
+
+def test_who_is_seen_by_a_camera_is_never_invented() -> None:
+    stage = Stage(latency_ns=20 * MS)
+    lead = [pose(index * FRAME, 0.01 * index) for index in range(60)]
+    seen = [pose(index * 33 * MS, 0.01 * index, "camera") for index in range(1, 10)]
+    stage.scheduler.put([*lead, *seen])
+    stage.run_to(50 * FRAME)
+    assert [frame.time_ns for frame in stage.listener.poses("camera")] == [frame.time_ns for frame in seen]
+    stage.scheduler.put([pose(200 * MS, performer="camera")])  # one that lost its way
+    stage.run_to(51 * FRAME)
+    assert len(stage.listener.poses("camera")) == len(seen)
+    assert stage.metrics.counter("observed_skipped") == 1
+    assert stage.metrics.counter("late_episodes") == stage.metrics.counter("frames_carried") == 0
+
+
+def test_without_a_lead_the_newest_clock_is_sent() -> None:
+    stage = Stage()
+    stage.clock.advance(100 * MS)
+    clocks = [ClockEvent(time_ns * MS, 0, time_ns / 500, 0.0, 120.0, 1.0) for time_ns in (40, 60, 80)]
+    stage.scheduler.put([*clocks, pose(90 * MS, performer="camera")])
+    stage.scheduler.run_due()
+    assert [event.time_ns for _, event in stage.listener.got] == [80 * MS, 90 * MS]
+
+
+def test_panic_takes_back_the_notes_that_are_still_to_come() -> None:
+    stage = Stage()
+
+    def note(time_ms: int) -> NoteEvent:
+        return NoteEvent(time_ms * MS, 0, 0, 60, 100, 1)
+
+    stage.scheduler.put([note(20), note(60), pose(64 * MS)])
+    stage.run_to(40 * MS)
+    stage.scheduler.put([note(70), ControlEvent(40 * MS, "panic"), note(80)])
+    stage.run_to(200 * MS)
+    notes = [event.time_ns // MS for _, event in stage.listener.got if isinstance(event, NoteEvent)]
+    assert notes == [20, 80], "what is composed after it is played"
+    assert stage.listener.poses()
+
+
+class Ahead(Listener):
+    """A bridge that times notes itself."""
+
+    note_lead_ns = 20 * MS
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self.ahead: list[tuple[int, int, NoteEvent]] = []
+
+    def send_ahead(self, event: NoteEvent, at_ns: int) -> None:
+        if self.broken:
+            raise OSError("unplugged")
+        self.ahead.append((self.clock.now_ns(), at_ns, event))
+
+
+def test_who_times_notes_itself_is_given_them_ahead() -> None:
+    clock, metrics = VirtualClock(), Metrics()
+    plain, early = Listener(clock), Ahead(clock)
+    scheduler = OutputScheduler(clock, [plain, early], metrics, Timing(FRAME, 10 * MS, 0))
+    notes = [NoteEvent(time_ms * MS, 0, 0, 60, 100, 1) for time_ms in (100, 130, 15, 190)]
+    scheduler.put([*notes, pose(110 * MS)])
+
+    def run_to(time_ms: int) -> None:
+        while clock.now_ns() < time_ms * MS:
+            scheduler.run_due()
+            clock.advance(MS)
+
+    run_to(140)
+    assert [(now // MS, at // MS) for now, at, _ in early.ahead] == [(0, 5), (70, 90), (100, 120)]
+    assert [event.time_ns // MS for _, event in plain.got if isinstance(event, NoteEvent)] == [15, 100, 130]
+    assert not any(isinstance(event, NoteEvent) for _, event in early.got)
+    assert len(early.poses()) == len(plain.poses()) == 1
+    scheduler.put([ControlEvent(140 * MS, "panic")])
+    run_to(300)
+    assert len(early.ahead) == 3, "panic takes back what is still to be handed over"
+    early.broken = True
+    scheduler.put([NoteEvent(400 * MS, 0, 0, 61, 100, 1)])
+    run_to(420)
+    assert metrics.counter("bridge_errors") == 1
+    assert plain.got[-1] == (390 * MS, NoteEvent(400 * MS, 0, 0, 61, 100, 1)), "the others do not notice"
+
+
+def test_who_does_not_fill_in_sends_nothing_that_was_not_made() -> None:
+    clock, metrics = VirtualClock(), Metrics()
+    listener = Listener(clock)
+    scheduler = OutputScheduler(clock, [listener], metrics, Timing(FRAME, 0, 0), fills_in=False)
+    times = [index * FRAME for index in (0, 1, 2, 9)]
+    for time_ns in times:
+        while clock.now_ns() < time_ns:
+            clock.advance(MS)
+            scheduler.run_due()
+        scheduler.put([pose(time_ns, performer="7")])
+        scheduler.run_due()
+    assert [frame.time_ns for frame in listener.poses("7")] == times
+    assert metrics.counters == {"crowd_frames": 4}

@@ -10,10 +10,14 @@ import pytest
 
 from engine.errors import UserError
 from engine.pipeline import Pipeline
+from engine.playing_pipeline import PlayingPipeline
+from engine.playing_render import perform, with_heartbeats
 from engine.render import collect
-from engine.session import PoseDigest, Session, SessionRecorder
+from engine.rule_composer import RuleComposer
+from engine.session import OutputDigest, Session, SessionRecorder
 from engine.settings import ShowSettings, load_show
-from engine.types import AudioBlock, ControlEvent, Observation
+from engine.types import AudioBlock, ControlEvent, NoteEvent, Observation, PoseLandmarks, TempoReference
+from tests.engine.dancing import dance, make_playing
 from tests.engine.fakes import blocks, make_pipeline, music
 
 
@@ -34,7 +38,7 @@ def show() -> list[Observation]:
 
 def record(folder: Path, pipeline: Pipeline) -> str:
     recorder = SessionRecorder(folder, ShowSettings())
-    digest = PoseDigest()
+    digest = OutputDigest()
     for observation in show():
         events = pipeline.push(observation)
         digest.add(events)
@@ -102,3 +106,56 @@ def test_damage_is_named(tmp_path: Path, damage: str) -> None:
     with pytest.raises(UserError) as caught:
         list(Session(folder).observations())
     assert "\n" not in str(caught.value)
+
+
+def watched() -> list[Observation]:
+    """Return what a show observes that a dancer plays: heartbeats, landmarks, poses, a clock from outside."""
+    random = np.random.default_rng(0)
+    landmarks = [
+        PoseLandmarks(k * 33_333_333 + 1, random.normal(size=(33, 3)), random.random(33), random.random((33, 2)), 0.75)
+        for k in range(20)
+    ]
+    references = [TempoReference(k * 250_000_000 + 2, k * 0.5 + 0.1, 121.7, "link", k < 8) for k in range(12)]
+    others: list[Observation] = [*dance(4.0), *landmarks, *references, ControlEvent(3_000_000_000, "triggers", "free")]
+    return [*with_heartbeats(sorted(others, key=lambda o: o.time_ns))]
+
+
+def test_what_a_camera_and_a_clock_say_survives_to_the_bit(tmp_path: Path) -> None:
+    recorder = SessionRecorder(tmp_path, ShowSettings(), "band")
+    for observation in watched():
+        recorder.record(observation, [])
+    recorder.close()
+    session = Session(tmp_path)
+    assert (session.cast, session.lost, session.has_sound) == ("band", 0, False)
+    for one, two in zip(watched(), session.observations(), strict=True):
+        assert type(one) is type(two)
+        for name in type(one).__dataclass_fields__:
+            first, second = getattr(one, name), getattr(two, name)
+            assert (np.array_equal(first, second)) if isinstance(first, np.ndarray) else first == second
+
+
+def test_a_played_show_is_replayed_note_by_note(tmp_path: Path) -> None:
+    def core() -> PlayingPipeline:
+        return make_playing(RuleComposer(), 'triggers.mode="free"')
+
+    recorder, live = SessionRecorder(tmp_path, ShowSettings(), "band"), core()
+    notes = 0
+    for observation in watched():
+        events = live.push(observation)
+        notes += sum(isinstance(event, NoteEvent) for event in events)
+        recorder.record(observation, events)
+    recorder.close()
+    assert notes > 20
+    assert perform(core(), Session(tmp_path).observations()).digest == Session(tmp_path).digest
+
+
+@pytest.mark.parametrize("damage", ["landmarks", "pose"])
+def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
+    recorder = SessionRecorder(tmp_path, ShowSettings(), "band")
+    for observation in watched():
+        recorder.record(observation, [])
+    recorder.close()
+    lines = (tmp_path / "observations.jsonl").read_text()
+    (tmp_path / "observations.jsonl").write_text(lines.replace(f'"{damage}": "', f'"{damage}": "AAAA', 1))
+    with pytest.raises(UserError, match="damaged"):
+        list(Session(tmp_path).observations())

@@ -60,8 +60,9 @@ def small_model(latent_size: int = 24) -> Gmd:
             encoder_layers=1,
             decoder_layers=2,
             window=6,
-            flow_width=32,
-            flow_blocks=2,
+            choices=16,
+            head_width=32,
+            head_blocks=2,
         )
     )
     with torch.no_grad():

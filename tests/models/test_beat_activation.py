@@ -15,7 +15,6 @@ from engine.types import NS_PER_S
 from models.beat_activation import (
     BANDS,
     FRONT_HOPS,
-    GRU_UNITS,
     STRIDE_HOPS,
     WEIGHTS,
     BeatActivation,
@@ -39,14 +38,15 @@ def band_limited_clicks(bpm: float, length_s: float, start_s: float = 0.4) -> np
 
 def test_numpy_equals_torch() -> None:
     torch = pytest.importorskip("torch")
-    weights = load_file(WEIGHTS)
+    weights = load_file(WEIGHTS[0])
     bands = np.random.default_rng(0).random((60, BANDS)).astype(np.float32) * 4
     network = BeatActivation(weights)
     heard = [network.process(b) for b in bands]
 
     layers = {name: torch.from_numpy(value) for name, value in weights.items()}
-    one = torch.nn.GRU(weights["front.weight"].shape[0], GRU_UNITS, batch_first=True)
-    two = torch.nn.GRU(GRU_UNITS, GRU_UNITS, batch_first=True)
+    front, units = len(weights["front.bias"]), len(weights["gru1.weight_hh_l0"][0])
+    one = torch.nn.GRU(front, units, batch_first=True)
+    two = torch.nn.GRU(units, units, batch_first=True)
     one.load_state_dict({k.removeprefix("gru1."): v for k, v in layers.items() if k.startswith("gru1.")})
     two.load_state_dict({k.removeprefix("gru2."): v for k, v in layers.items() if k.startswith("gru2.")})
     x = torch.from_numpy((bands - weights["mean"]) * weights["scale"])
@@ -59,6 +59,46 @@ def test_numpy_equals_torch() -> None:
     found = np.array([(a.beat, a.downbeat) for a in heard])
     # The first answer of a pair is given with the pair's last hop, the second one hop later.
     np.testing.assert_allclose(found[STRIDE_HOPS - 1 :], expected[: len(found) - STRIDE_HOPS + 1], atol=1e-5)
+
+
+def test_several_networks_answer_with_their_mean() -> None:
+    bands = np.random.default_rng(4).random((30, BANDS)).astype(np.float32) * 4
+    apart = [load(path) for path in WEIGHTS]
+    together = load()
+
+    def logit(chance: float) -> float:
+        return float(np.log(chance / (1 - chance)))
+
+    for row in bands:
+        answers, mean = [network.process(row) for network in apart], together.process(row)
+        if answers[0].beat > 0:
+            assert logit(mean.beat) == pytest.approx(np.mean([logit(a.beat) for a in answers]), abs=1e-3)
+            tempo = np.mean([a.tempo_log_chances for a in answers], axis=0)
+            np.testing.assert_allclose(mean.tempo_log_chances, tempo, atol=1e-4)
+    assert np.std([a.beat for a in answers]) > 1e-6, "they are not the same network"
+
+
+def test_joined_networks_are_one_that_answers_with_their_mean() -> None:
+    pytest.importorskip("torch")
+    from models.beat_training import join
+
+    parts = [dict(load_file(path)) for path in WEIGHTS]
+    parts[-1]["mean"] = parts[-1]["mean"] + np.float32(0.1)  # which may have been taught with other statistics
+    parts[-1]["scale"] = parts[-1]["scale"] * np.float32(1.1)
+    joined, apart = BeatActivation(join(*parts)), BeatActivation(*parts)
+    mean = np.mean([part["mean"] for part in parts], axis=0)
+    for _ in range(8):  # until what each took to have been before the first hop is out of sight
+        joined.process(mean), apart.process(mean)
+    for network in [*joined._networks, *apart._networks]:
+        network._one.reset()
+        network._two.reset()
+    rng = np.random.default_rng(6)
+    rows = rng.random((60, BANDS)).astype(np.float32) * 4
+    joined.process(rows[0]), apart.process(rows[0])  # still answer from before
+    for row in rows[1:]:
+        one, several = joined.process(row), apart.process(row)
+        assert one.beat == pytest.approx(several.beat, abs=1e-5)
+        np.testing.assert_allclose(one.tempo_log_chances, several.tempo_log_chances, atol=1e-3)
 
 
 def test_reset_forgets() -> None:
@@ -74,7 +114,7 @@ def test_reset_forgets() -> None:
 def test_wrong_weights_are_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the beat network"):
         load(tmp_path / "missing.safetensors")
-    broken = dict(load_file(WEIGHTS))
+    broken = dict(load_file(WEIGHTS[0]))
     broken["front.bias"] = broken["front.bias"][:-1]
     save_file(broken, tmp_path / "broken.safetensors")
     with pytest.raises(UserError, match=r"front\.bias"):

@@ -9,22 +9,14 @@ torch = pytest.importorskip("torch")
 
 from gmd_fixtures import sampler, small_model  # noqa: E402
 
-from models.continuity import fit_continuity, fit_going_on  # noqa: E402
+from models.choice_head import fit_choices  # noqa: E402
+from models.continuity import fit_continuity  # noqa: E402
 from models.motion_representation import HEADING, tick_weights  # noqa: E402
-
-
-def test_going_on_foretells_the_next_chunk_better_than_standing_still() -> None:
-    model, source = small_model(), sampler(clean_share=1.0)
-    fit_going_on(model, source)
-    latents = torch.from_numpy(source.clips[0].latents)
-    foretold = latents[:-1] @ model.flow.going_on.T + model.flow.going_on_offset
-    error, standing = ((foretold - latents[1:]) ** 2).mean(), (latents[1:] - latents[:-1]).square().mean()
-    assert float(error) < 0.9 * float(standing)
 
 
 def test_joined_chunks_begin_nearer_to_where_the_last_one_ended() -> None:
     model, source = small_model(), sampler(clean_share=1.0)
-    fit_going_on(model, source)
+    fit_choices(model.head, source)
     batch = source.batch(np.random.default_rng(0), 8)
     tensors = [torch.from_numpy(a) for a in (batch.music, batch.condition, batch.history)]
 

@@ -43,16 +43,6 @@ def test_an_output_depends_on_nothing_later_and_on_all_it_should(at: int) -> Non
         assert bool((size[max(0, at - model.config.window) : at + 1] > 0.0).all())
 
 
-def test_the_flow_ends_on_the_prediction_and_follows_its_noise() -> None:
-    model = small_model()
-    context, history = torch.randn(3, 32), torch.randn(3, 24)
-    noise = torch.randn(3, 24)
-    with torch.no_grad():
-        first = model.sample(context, history, noise)
-        assert torch.equal(first, model.sample(context, history, noise))
-        assert float((first - model.sample(context, history, -noise)).abs().max()) > 1e-3
-
-
 def test_the_ring_forgets_what_is_older_than_the_window() -> None:
     model = small_model()
     sequence = _sequence(40)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +16,35 @@ torch = pytest.importorskip("torch")
 from gmd_fixtures import FEATURES, clip, sampler  # noqa: E402
 
 from models.conditioning import CONDITION_SIZE, ChunkConditions  # noqa: E402
+from models.gmd_lesson import GmdLesson  # noqa: E402
+from models.learning.launch import open_fabric  # noqa: E402
+from models.learning.loop import Learning  # noqa: E402
+from models.learning.own_history import OwnHistorySettings  # noqa: E402
 from models.motion_representation import CONTACTS, HEADING  # noqa: E402
 from models.phrases import PhrasePlanner, PhraseTable  # noqa: E402
-from models.training import NetworkSettings, OptimiserSettings, Trainer, TrainingSettings  # noqa: E402
+from models.training import NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
 
 TINY = TrainingSettings(
     bfloat16=False,
     network=NetworkSettings(
-        latent_size=24, width=32, heads=2, encoder_layers=1, decoder_layers=1, window=8, flow_width=64, dropout=0.0
+        latent_size=24,
+        width=32,
+        heads=2,
+        encoder_layers=1,
+        decoder_layers=1,
+        window=8,
+        choices=64,
+        head_width=64,
+        dropout=0.0,
     ),
     optimiser=OptimiserSettings(steps=400, batch=4, learning_rate=3e-3, warm_up_steps=5),
 )
 
 
-def _trainer(**sequence: float) -> Trainer:
-    return Trainer(sampler(**sequence), TINY, 4 * FEATURES, CONDITION_SIZE)
+def learning(settings: TrainingSettings = TINY, bfloat16: bool = False, **sequence: float) -> Learning:
+    source = sampler(**sequence)
+    settings = replace(settings, sequence=source.settings)
+    return Learning(GmdLesson(source, settings), settings, open_fabric("cpu", bfloat16=bfloat16))
 
 
 def test_history_is_the_chunk_before_and_music_ends_before_the_chunk() -> None:
@@ -88,42 +104,71 @@ def test_phrases_are_drawn_by_style_and_energy_and_last_whole_bars() -> None:
 
 
 def test_it_learns_a_batch_by_heart() -> None:
-    trainer = _trainer(history_noise=0.1)
-    batch = trainer.sampler.batch(np.random.default_rng(0), 4)
-    trainer.sampler.batch = lambda random, size: batch  # type: ignore[method-assign]
-    losses = [trainer.train_step() for _ in range(200)]
+    run = learning(history_noise=0.1)
+    sequences = run.lesson.sampler.batch(np.random.default_rng(0), 4)
+    run.lesson.sampler.sequences = lambda randoms: sequences
+    losses = [run.take_step() for _ in range(200)]
     assert all(np.isfinite(list(step.values())).all() for step in losses)
     for name in ("joints", "velocity"):
         assert np.mean([step[name] for step in losses[-10:]]) < 0.75 * np.mean([step[name] for step in losses[:5]])
 
 
 def test_a_resumed_run_is_the_same_run(tmp_path: Path) -> None:
-    straight = _trainer()
+    settings = replace(TINY, network=replace(TINY.network, dropout=0.1))
+    straight = learning(settings)
     for _ in range(3):
-        straight.train_step()
+        straight.take_step()
     straight.save(tmp_path)
-    expected = [straight.train_step() for _ in range(2)]
-    resumed = _trainer()
+    expected = [straight.take_step() for _ in range(3)]
+    resumed = learning(settings)
     resumed.resume(tmp_path)
     assert resumed.step == 3
-    assert [resumed.train_step() for _ in range(2)] == expected
+    assert [resumed.take_step() for _ in range(3)] == expected
     for ours, theirs in zip(resumed.average.parameters(), straight.average.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_own_history_is_used_when_asked_for() -> None:
-    from dataclasses import replace
+def test_mixed_precision_learns_the_same_and_rounds_no_targets() -> None:
+    full, mixed = learning(), learning(bfloat16=True)
+    for _ in range(3):
+        exact, rounded = full.take_step(), mixed.take_step()
+        for name in ("latent", "joints", "velocity", "feet"):
+            assert rounded[name] == pytest.approx(exact[name], rel=0.02)
+    assert all(p.dtype == torch.float32 for p in mixed.lesson.model.parameters())
+    batch = mixed.lesson.batch(0, range(2), torch.device("cpu"))
+    seen = []
+    mixed.lesson.objective.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].target))
+    mixed.lesson.batch = lambda *_: batch
+    mixed.take_step()
+    assert seen[0].dtype == torch.float32
+    assert torch.equal(seen[0], batch.target)
 
-    source = sampler()
-    settings = replace(TINY, optimiser=replace(TINY.optimiser, own_history_from=1, own_history_share=1.0))
-    trainer = Trainer(source, settings, 4 * FEATURES, CONDITION_SIZE)
-    trainer.train_step()
-    batch = source.batch(np.random.default_rng(0), 2)
-    tensors = [torch.from_numpy(a) for a in (batch.music, batch.condition, batch.history)]
-    own = trainer._own_history(*tensors)
-    assert own.shape == tensors[2].shape
-    assert torch.equal(own[:, 0], tensors[2][:, 0])
-    assert not torch.equal(own[:, 1:], tensors[2][:, 1:])
+
+def test_own_history_is_used_when_asked_for_and_deeper_with_more_passes() -> None:
+    optimiser = replace(TINY.optimiser, own_history_from=1, own_history_temperature=1.0)
+    every = OwnHistorySettings(form="const", length=1000, passes=3)
+    settings = replace(TINY, optimiser=optimiser, own_history=every)
+    run = learning(settings)
+    run.take_step()
+    lesson = run.lesson
+    batch = lesson.batch(1, range(2), torch.device("cpu"))
+    assert not bool(lesson.batch(0, range(2), torch.device("cpu")).own.any())
+    assert int(batch.own.sum()) >= 2 * (12 - 1 - 10)
+    lesson.model.eval()
+    own = lesson.objective.own_history(batch)
+    assert torch.equal(own[~batch.own], batch.history[~batch.own])
+    # The first three own outputs of a stretch are those that one gets by dancing one chunk after the other.
+    row = 0
+    first = int(torch.nonzero(batch.own[row])[0])
+    history = batch.history[row : row + 1].clone()
+    for at in range(first, min(first + 3, 12)):
+        if not bool(batch.own[row, at]):
+            break
+        with torch.no_grad():
+            context = lesson.model(batch.music[row : row + 1], batch.condition[row : row + 1], history)
+            danced = lesson.model.sample(context, history, batch.own_noise[row : row + 1])
+        history[:, at] = danced[:, at - 1]
+        assert torch.allclose(own[row, at], history[0, at], atol=1e-5)
 
 
 def test_settings_are_read_and_unknown_names_refused(tmp_path: Path) -> None:
@@ -132,7 +177,34 @@ def test_settings_are_read_and_unknown_names_refused(tmp_path: Path) -> None:
     settings = TrainingSettings.load(path)
     assert (settings.seed, settings.network.width, settings.sequence.chunks) == (7, 64, 9)
     path.write_text("[network]\nwidht = 64\n")
-    with pytest.raises(UserError, match="widht"):
+    with pytest.raises(UserError, match=r"widht.*'width'"):
+        TrainingSettings.load(path)
+    path.write_text("seed = 'seven'\n")
+    with pytest.raises(UserError, match="seed"):
+        TrainingSettings.load(path)
+    path.write_text("[own_history]\nform = 'cubic'\n")
+    with pytest.raises(UserError, match="form"):
+        TrainingSettings.load(path)
+    path.write_text("[own_history]\ntruth = 0\n")
+    with pytest.raises(UserError, match="own history"):
         TrainingSettings.load(path)
     with pytest.raises(UserError, match="nowhere"):
         TrainingSettings.load(tmp_path / "nowhere.toml")
+
+
+def test_dances_of_other_styles_are_learnt_from_without_a_style() -> None:
+    sys.path.insert(0, str(Path(__file__).parent))
+    from prepared_fixture import prepared_clip
+
+    from models.gmd_data import load_dances, training_sampler
+    from models.gmd_sequences import SequenceSettings
+    from models.rollout import piece_of
+
+    dances = load_dances([prepared_clip("one", "waltz", "train", 1), prepared_clip("two", "break", "train", 2)])
+    other = dances.train[1]
+    assert other.bar_tick is None
+    assert piece_of(other, 8).style is None
+    source = training_sampler(dances, SequenceSettings(chunks=12, drop_style=0.0), 4, 24)
+    batch = source.batch(np.random.default_rng(0), 64)
+    named = batch.condition[:, 0, 16:20].sum(axis=1)
+    assert 0.2 < named.mean() < 0.8, "waltzes are called waltz, the others nothing"

@@ -1,6 +1,7 @@
 """Preparation of a small synthetic data set with known beats, good clips and bad ones."""
 
 import json
+import multiprocessing.reduction
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from engine import skeleton as sk
 from engine.errors import UserError
 from engine.features import FeatureSpec
 from models import prepare as preparation
-from models.clip_sources import read_sources
+from models.clip_on_ticks import movement_energy, music_features, resample_motion
 from models.dataset import PreparedData
-from models.prepare import Summary, movement_energy, music_features, prepare, resample_motion
+from models.prepare import Summary, prepare
+from models.sources.find import read_sources
 from tests.models.synthetic_dance import steps, wear_markers
 
 FPS, BPM, RATE = 24.7, 90.0, 22_050
@@ -230,3 +232,9 @@ def test_features_know_when_their_hop_ended() -> None:
     rows, ends_s = music_features(np.zeros(4_800 + 100, np.float32))
     assert len(rows) == 10
     np.testing.assert_allclose(ends_s, np.arange(1, 11) / 100.0)
+
+
+def test_what_is_the_users_to_mend_comes_through_from_another_process() -> None:
+    error = UserError("no such thing", "make one")
+    again = multiprocessing.reduction.ForkingPickler.loads(multiprocessing.reduction.ForkingPickler.dumps(error))
+    assert (str(again), again.problem, again.remedy) == (str(error), error.problem, error.remedy)

@@ -1,0 +1,347 @@
+"""MIDI out: notes that end, a clock that follows, a port that vanishes, a process that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridges.midi import MidiBridge
+from bridges.midi_notes import NotePlayer
+from bridges.midi_ports import find_name, stable_name
+from bridges.midi_pulses import PulseTrain
+from engine.clock import SessionClock
+from engine.errors import UserError
+from engine.types import ClockEvent, ControlEvent, NoteEvent
+from tests.bridges.midi_receiver import SocketReceiver, sounding
+
+MS = 1_000_000
+PROJECT = Path(__file__).parents[2]
+PROGRAMS = {"bass": 33, "chord": 4, "lead": 11}
+
+
+def note(pitch: int, duration_ms: float, channel: int = 0, velocity: int = 100) -> NoteEvent:
+    return NoteEvent(0, 0, channel, pitch, velocity, round(duration_ms * MS))
+
+
+class Tape:
+    """Takes messages with the time that a test says it is."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.entries: list[tuple[int, mido.Message]] = []
+
+    def send(self, message: bytes) -> None:
+        self.entries.append((self.now_ns, mido.Message.from_bytes(message)))
+
+    def pass_time(self, train: PulseTrain, span_ms: int) -> None:
+        for _ in range(span_ms):
+            train.run(self.now_ns)
+            self.now_ns += MS
+
+    @property
+    def messages(self) -> list[mido.Message]:
+        return [message for _, message in self.entries]
+
+    def times(self, kind: str) -> list[int]:
+        return [at_ns for at_ns, message in self.entries if message.type == kind]
+
+
+@pytest.fixture
+def receiver() -> Iterator[SocketReceiver]:
+    receiver = SocketReceiver()
+    yield receiver
+    receiver.hang_up()
+
+
+@pytest.fixture
+def bridge_to() -> Iterator[Callable[..., MidiBridge]]:
+    opened: list[MidiBridge] = []
+
+    def make(target: str, pulses: bool = False) -> MidiBridge:
+        bridge = MidiBridge(target, clock=SessionClock(), programs=PROGRAMS, pulses=pulses)
+        opened.append(bridge)
+        bridge.open(lambda control: None)
+        return bridge
+
+    yield make
+    for bridge in opened:
+        bridge.close()
+
+
+# Notes
+
+
+def test_a_note_ends_at_its_time_and_a_retrigger_ends_it_before() -> None:
+    tape = Tape()
+    player = NotePlayer(tape.send)
+    player.note(0, 60, 80, 0, 500)
+    player.note(0, 64, 80, 0, 300)
+    tape.now_ns = 200
+    player.note(0, 60, 90, 200, 500)
+    for tape.now_ns in range(200, 1000, 10):
+        player.run(tape.now_ns)
+    ends = [(at_ns, m.note) for at_ns, m in tape.entries if m.type == "note_off"]
+    assert ends == [(200, 60), (300, 64), (700, 60)]
+    assert player.due_ns() is None
+    assert sounding(tape.messages) == {}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 50), st.integers(0, 20), st.integers(0, 3), st.integers(0, 127), st.integers(-5, 200),
+            st.sampled_from(["note"] * 9 + ["silence"]),
+        )
+    )
+)  # fmt: skip
+def test_no_note_hangs_or_is_struck_twice(events: list[tuple[int, int, int, int, int, str]]) -> None:
+    tape = Tape()
+    player = NotePlayer(tape.send)
+    now = 0
+    for wait, channel, pitch, velocity, duration, kind in events:
+        now += wait
+        player.run(now)
+        if kind == "note":
+            player.note(channel, pitch, velocity, now, duration)
+        else:
+            player.silence()
+            assert sounding(tape.messages) == {}
+    player.run(now + 1000)
+    assert sounding(tape.messages) == {}
+    assert player.due_ns() is None
+    struck = sum(m.type == "note_on" for m in tape.messages)
+    assert sum(m.type == "note_off" for m in tape.messages) == struck
+
+
+def test_notes_to_come_begin_at_their_times_and_silence_takes_them_back() -> None:
+    tape = Tape()
+    player = NotePlayer(tape.send)
+    player.note_at(0, 64, 80, 300, 100)
+    player.note_at(0, 60, 80, 100, 200)
+    player.note_at(0, 60, 90, 300, 50)
+    player.note_at(1, 70, 90, 900, 50)
+    for tape.now_ns in range(0, 600, 10):
+        player.run(tape.now_ns)
+    heard = [(at_ns, m.type, m.note) for at_ns, m in tape.entries]
+    assert heard == [
+        (100, "note_on", 60), (300, "note_off", 60), (300, "note_on", 64), (300, "note_on", 60),
+        (350, "note_off", 60), (400, "note_off", 64),
+    ]  # fmt: skip
+    player.silence()
+    player.run(2000)
+    assert sum(m.type == "note_on" for m in tape.messages) == 3
+
+
+# Clock
+
+
+def timeline(tape: Tape, train: PulseTrain, tempo_at: Callable[[float], float], seconds: float) -> list[float]:
+    """Run a pulse train on a timeline told 60 times a second; return the beat at each pulse."""
+    beat, frame_ns, step_ns = 0.2, 16_666_667, MS // 4
+    start, beats, seen = tape.now_ns, [], len(tape.times("clock"))
+    next_ns = start
+    for tape.now_ns in range(start, start + round(seconds * 1e9), step_ns):
+        tempo = tempo_at((tape.now_ns - start) / 1e9)
+        if tape.now_ns >= next_ns:
+            next_ns += frame_ns
+            train.hear(beat, tape.now_ns, tempo)
+        train.run(tape.now_ns)
+        pulses = len(tape.times("clock"))
+        beats += [beat] * (pulses - seen)
+        seen = pulses
+        beat += tempo * step_ns / 60e9
+    return beats
+
+
+def test_the_clock_follows_a_drifting_tempo() -> None:
+    tape = Tape()
+    beats = timeline(tape, PulseTrain(tape.send), lambda t: 100.0 + 30.0 * np.sin(t / 3.0), 20.0)
+    kinds = [m.type for m in tape.messages]
+    assert kinds[:2] == ["start", "clock"]
+    assert kinds.count("start") == 1
+    assert kinds.count("stop") == 0
+    # It starts on a whole beat, and 24 pulses are one beat, wherever the tempo goes.
+    expected = 1.0 + np.arange(len(beats)) / 24
+    assert len(beats) > 600
+    assert np.abs(np.array(beats) - expected).max() < 0.005
+
+
+def test_the_clock_stops_with_the_music_and_continues_at_its_place() -> None:
+    tape = Tape()
+    train = PulseTrain(tape.send)
+    timeline(tape, train, lambda t: 120.0, 4.0)
+    tape.pass_time(train, 3000)
+    assert [m.type for m in tape.messages][-1] == "stop"
+    pulses = len(tape.times("clock"))
+    assert pulses < 24 * 10, "no pulse for what nobody has heard"
+    train.hear(24.9, tape.now_ns, 120.0)
+    tape.pass_time(train, 500)
+    after = [m for m in tape.messages if m.type not in ("clock",)]
+    assert [m.type for m in after] == ["start", "stop", "songpos", "continue"]
+    assert after[2].pos == (25 - 1) * 4
+    train.stop()
+    assert tape.messages[-1].type == "stop"
+
+
+def test_a_jump_is_no_burst() -> None:
+    tape = Tape()
+    train = PulseTrain(tape.send)
+    for frame in range(600):
+        tape.now_ns = frame * 16 * MS
+        beat = frame * 0.032 + (0.4 if frame > 200 else 0.0) + (40.0 if frame > 400 else 0.0)
+        train.hear(beat, tape.now_ns, 120.0)
+        tape.pass_time(train, 16)
+    gaps = np.diff(tape.times("clock"))
+    assert gaps.min() >= 10 * MS, "what was missed comes at twice the tempo at most"
+    assert [m.type for m in tape.messages if m.type != "clock"] == ["start", "stop", "songpos", "continue"]
+
+
+# The bridge, with its process and a receiver of its own
+
+
+def test_notes_arrive_end_and_programs_come_first(
+    receiver: SocketReceiver, bridge_to: Callable[..., MidiBridge]
+) -> None:
+    bridge = bridge_to(receiver.target)
+    receiver.wait(lambda ms: sum(m.type == "program_change" for m in ms) == 3)
+    assert {m.channel: m.program for m in (e.message for e in receiver.of("program_change"))} == {0: 33, 1: 4, 2: 11}
+    sent_ns = time.perf_counter_ns()
+    for event in (note(60, 150), note(64, 80), note(36, 50, channel=9), note(50, 100, velocity=0)):
+        bridge.send(event)
+    receiver.wait(lambda ms: sum(m.type == "note_off" for m in ms) == 3)
+    begun = {e.message.note: e.at_ns for e in receiver.of("note_on")}
+    ended = {e.message.note: e.at_ns for e in receiver.of("note_off")}
+    assert set(begun) == {60, 64, 36}
+    assert max(begun.values()) - sent_ns < 2_000 * MS
+    for pitch, wanted_ms in ((60, 150), (64, 80), (36, 50)):
+        assert wanted_ms - 5 < (ended[pitch] - begun[pitch]) / MS < wanted_ms + 2_000
+
+
+@pytest.mark.parametrize("control", [ControlEvent(0, "panic"), ControlEvent(0, "blackout", 1.0)])
+def test_panic_and_blackout_end_all_notes(
+    control: ControlEvent, receiver: SocketReceiver, bridge_to: Callable[..., MidiBridge]
+) -> None:
+    bridge = bridge_to(receiver.target)
+    for pitch in range(60, 70):
+        bridge.send(note(pitch, 60_000))
+    receiver.wait(lambda ms: len(sounding(ms)) == 10)
+    bridge.send(control)
+    receiver.wait(lambda ms: not sounding(ms))
+    receiver.wait(lambda ms: sum(m.type == "control_change" and m.control == 123 for m in ms) >= 32)
+    bridge.send(note(50, 60_000))
+    if control.name == "blackout":
+        bridge.send(ControlEvent(0, "blackout", 0.0))
+    bridge.send(note(51, 60_000))
+    messages = receiver.wait(lambda ms: (0, 51) in sounding(ms))
+    assert ((0, 50) in sounding(messages)) == (control.name == "panic")
+
+
+def test_close_ends_all_notes_and_the_clock(receiver: SocketReceiver, bridge_to: Callable[..., MidiBridge]) -> None:
+    bridge = bridge_to(receiver.target, pulses=True)
+    bridge.send(note(60, 60_000))
+    start_ns = time.perf_counter_ns()
+    while time.perf_counter_ns() - start_ns < 1_500 * MS:
+        elapsed_ns = time.perf_counter_ns() - start_ns
+        bridge.send(ClockEvent(elapsed_ns, 0, elapsed_ns / 5e8, 0.0, 120.0, 1.0))
+        time.sleep(1 / 60)
+    bridge.close()
+    messages = receiver.wait(lambda ms: not sounding(ms) and any(m.type == "stop" for m in ms))
+    assert 20 < sum(m.type == "clock" for m in messages) < 60
+    assert [m.type for m in messages].index("start") < [m.type for m in messages].index("clock")
+
+
+def test_an_engine_that_is_killed_leaves_no_note_hanging(receiver: SocketReceiver) -> None:
+    code = f"""
+        import time
+        from bridges.midi import MidiBridge
+        from engine.clock import SessionClock
+        from engine.types import NoteEvent
+        bridge = MidiBridge({receiver.target!r}, clock=SessionClock())
+        bridge.open(lambda control: None)
+        bridge.send(NoteEvent(0, 0, 0, 60, 100, 10**12))
+        time.sleep(60)
+    """
+    engine = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=PROJECT)
+    receiver.wait(lambda ms: (0, 60) in sounding(ms), 30.0)
+    engine.kill()
+    engine.wait()
+    receiver.wait(lambda ms: not sounding(ms))
+
+
+def test_a_port_that_vanishes_is_reported_once_and_found_again(bridge_to: Callable[..., MidiBridge]) -> None:
+    first = SocketReceiver()
+    bridge = bridge_to(first.target)
+    first.hang_up()
+    complaints: list[str] = []
+
+    def play_until(done: Callable[[], bool]) -> None:
+        ended = time.monotonic() + 20.0
+        while not done():
+            assert time.monotonic() < ended
+            try:
+                bridge.send(note(60, 10))
+            except OSError as error:
+                complaints.append(str(error))
+            time.sleep(0.02)
+
+    play_until(lambda: bool(complaints))
+    assert "vanished" in complaints[0]
+    second = SocketReceiver(first.port)
+    play_until(lambda: bool(second.of("note_on")))
+    assert len(complaints) == 1
+    kinds = [entry.message.type for entry in list(second.heard)]
+    assert kinds.index("program_change") < kinds.index("note_on"), "whoever is back is told the programs"
+    second.hang_up()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process by signal")
+def test_a_process_that_dies_is_started_again(receiver: SocketReceiver, bridge_to: Callable[..., MidiBridge]) -> None:
+    bridge = bridge_to(receiver.target)
+    bridge.send(note(60, 60_000))
+    receiver.wait(lambda ms: (0, 60) in sounding(ms))
+    process = bridge._process
+    assert process is not None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # The new one begins by ending what the old one left.
+    receiver.wait(lambda ms: not sounding(ms))
+    with pytest.raises(OSError, match="started again"):
+        bridge.send(note(61, 10))
+    bridge.send(note(62, 10))
+    receiver.wait(lambda ms: any(m.type == "note_on" and m.note == 62 for m in ms))
+
+
+def test_a_receiver_that_is_not_there_is_the_users_to_mend() -> None:
+    receiver = SocketReceiver()
+    receiver.hang_up()
+    with pytest.raises(UserError, match=r"nobody takes MIDI at 127\.0\.0\.1"):
+        MidiBridge(receiver.target, clock=SessionClock()).open(lambda control: None)
+
+
+def test_a_port_that_is_not_there_is_the_users_to_mend() -> None:
+    """With a sequencer it is missing by name, without one there is no MIDI; either is one line with a remedy."""
+    with pytest.raises(UserError, match=r"no MIDI output 'no such synthesiser'|this system has no MIDI") as caught:
+        MidiBridge("no such synthesiser", clock=SessionClock()).open(lambda control: None)
+    assert caught.value.remedy
+
+
+def test_ports_are_found_by_a_part_of_their_name() -> None:
+    names = ["Midi Through:Midi Through Port-0 14:0", "Synth B:Synth B MIDI 1 24:0", "My Synth:in 28:0"]
+    assert find_name("synth b", names) == names[1]
+    assert find_name("SYNTH", names) == names[1], "the beginning of a name before its middle"
+    assert find_name("my synth:in", names) == names[2]
+    assert find_name("through", names) == names[0]
+    assert find_name("drum machine", names) is None
+    assert stable_name(names[1]) == "Synth B:Synth B MIDI 1"

@@ -1,0 +1,114 @@
+"""A live show on a Standard MIDI File, also if it ends badly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import mido
+import pytest
+
+from bridges import midi_file
+from bridges.midi_file import MidiRecorder
+from engine.errors import UserError
+from engine.types import ClockEvent, ControlEvent, NoteEvent
+
+pretty_midi = pytest.importorskip("pretty_midi", reason="pretty_midi is not installed: no independent reader")
+MS = 1_000_000
+PROJECT = Path(__file__).parents[2]
+
+
+def play(recorder: MidiRecorder, seconds: float) -> list[float]:
+    """Let a clock of 60 fps at 100 bpm and a bass note a beat pass; return when the notes began [s]."""
+    begun = []
+    for frame in range(round(seconds * 60)):
+        time_ns = 2_000 * MS + frame * 16_666_667
+        beat = frame / 36.0
+        recorder.send(ClockEvent(time_ns, 0, beat, beat % 1.0, 100.0, 1.0))
+        if frame % 36 == 0:
+            recorder.send(NoteEvent(time_ns, 0, 0, 40, 90, 700 * MS))
+            begun.append(time_ns / 1e9)
+    return begun
+
+
+def test_a_show_becomes_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "show.mid"
+    recorder = MidiRecorder(path, {"bass": 33})
+    recorder.open(lambda control: None)
+    begun = play(recorder, 30.0)
+    assert not path.exists()
+    recorder.close()
+    recorder.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["show.mid"]
+    bass = {i.name: i for i in pretty_midi.PrettyMIDI(str(path)).instruments}["bass"]
+    assert bass.program == 33
+    assert [note.start for note in bass.notes] == pytest.approx(begun, abs=1e-3)
+    assert all(a.end <= b.start + 1e-6 for a, b in zip(bass.notes, bass.notes[1:], strict=False))
+    tempos = [m.tempo for m in mido.MidiFile(str(path)).tracks[0] if m.type == "set_tempo"]
+    assert all(abs(60e6 / tempo - 100.0) < 0.1 for tempo in tempos[1:])
+
+
+def test_panic_cuts_what_sounds_and_blackout_is_silent(tmp_path: Path) -> None:
+    recorder = MidiRecorder(tmp_path / "show.mid")
+    recorder.open(lambda control: None)
+    recorder.send(NoteEvent(1000 * MS, 0, 2, 70, 90, 5000 * MS))
+    recorder.send(ControlEvent(1500 * MS, "panic"))
+    recorder.send(NoteEvent(2000 * MS, 0, 2, 71, 90, 200 * MS))
+    recorder.send(ControlEvent(2500 * MS, "blackout", 1.0))
+    recorder.send(NoteEvent(3000 * MS, 0, 2, 72, 90, 200 * MS))
+    recorder.send(ControlEvent(3500 * MS, "blackout", 0.0))
+    recorder.send(NoteEvent(4000 * MS, 0, 2, 73, 90, 200 * MS))
+    recorder.close()
+    (lead,) = pretty_midi.PrettyMIDI(str(tmp_path / "show.mid")).instruments
+    heard = [(note.pitch, round(note.start, 2), round(note.end, 2)) for note in lead.notes]
+    assert heard == [(70, 1.0, 1.5), (71, 2.0, 2.2), (73, 4.0, 4.2)]
+
+
+def test_a_crash_leaves_what_was_played(tmp_path: Path) -> None:
+    code = f"""
+        import os, signal
+        from pathlib import Path
+        from bridges import midi_file
+        from tests.bridges.test_midi_file import play
+        midi_file._SAVE_EVERY_S = 0.05
+        recorder = midi_file.MidiRecorder(Path({str(tmp_path / "show.mid")!r}))
+        recorder.open(lambda control: None)
+        play(recorder, 5.0)
+        import time; time.sleep(0.5)
+        os._exit(9)
+    """
+    crashed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=PROJECT, check=False, timeout=60)
+    assert crashed.returncode == 9
+    assert not (tmp_path / "show.mid").exists()
+    saved = pretty_midi.PrettyMIDI(str(tmp_path / "show.mid.partial"))
+    assert sum(len(instrument.notes) for instrument in saved.instruments) == 9
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_show(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*show\.mid") as caught:
+        MidiRecorder(tmp_path / "no" / "show.mid").open(lambda control: None)
+    assert "midi.record" in caught.value.remedy
+
+
+def test_an_evening_is_small(tmp_path: Path) -> None:
+    recorder = MidiRecorder(tmp_path / "show.mid")
+    recorder.open(lambda control: None)
+    for index in range(60 * 60):
+        recorder.send(ClockEvent(index * 16_666_667, 0, index / 36.0, 0.0, 100.0, 1.0))
+    assert len(recorder._times) <= 60 * 60 / 36 * 4 + 1
+    recorder.close()
+    assert midi_file._SAVE_EVERY_S >= 5.0
+
+
+def test_what_still_sounds_ends_with_the_show(tmp_path: Path) -> None:
+    recorder = MidiRecorder(tmp_path / "show.mid")
+    recorder.open(lambda control: None)
+    recorder.send(NoteEvent(1000 * MS, 0, 2, 70, 90, 20_000 * MS))
+    recorder.send(NoteEvent(1500 * MS, 0, 0, 40, 90, 20_000 * MS))
+    recorder.send(NoteEvent(2000 * MS, 0, 0, 40, 0, 0))
+    recorder.send(ClockEvent(3000 * MS, 0, 4.0, 0.0, 120.0, 1.0))
+    recorder.close()
+    ends = {n.pitch: n.end for i in pretty_midi.PrettyMIDI(str(tmp_path / "show.mid")).instruments for n in i.notes}
+    assert ends == pytest.approx({70: 3.0, 40: 2.0}, abs=2e-3)

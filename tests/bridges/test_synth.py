@@ -1,0 +1,162 @@
+"""The native synthesiser on a real output: notes sound when they should, and silence is silence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bridges.synth import SynthBridge
+from engine.clock import SessionClock
+from engine.errors import UserError
+from engine.types import ControlEvent, NoteEvent
+from tests.engine.audio.conftest import PulseServer, pulse
+
+__all__ = ["pulse"]
+pytest.importorskip("tinysoundfont", reason="tinysoundfont is not installed: no native synthesiser")
+pretty_midi = pytest.importorskip("pretty_midi", reason="pretty_midi is not installed: no small soundfont")
+SOUNDFONT = Path(pretty_midi.__file__).parent / "TimGM6mb.sf2"
+RATE = 48_000
+MS = 1_000_000
+
+
+class Recording:
+    """What is played to the server's sink."""
+
+    def __init__(self, pulse: PulseServer, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb")
+        command = ["parec", "--device=vsink.monitor", "--format=float32le", "--latency-msec=20"]
+        command += [f"--rate={RATE}", "--channels=2", "--raw"]
+        self._process = subprocess.Popen(command, env=pulse.environment, stdout=self._file)
+        ended = time.monotonic() + 10
+        while path.stat().st_size < 4096:
+            assert time.monotonic() < ended, "nothing is recorded"
+            time.sleep(0.01)
+
+    def sound(self) -> np.ndarray:
+        """Return the samples so far (n,)."""
+        data = self._path.read_bytes()
+        return np.frombuffer(data[: len(data) // 8 * 8], dtype=np.float32).reshape(-1, 2).mean(axis=1)
+
+    def stop(self) -> np.ndarray:
+        """Return the samples (n,)."""
+        time.sleep(0.3)
+        self._process.terminate()
+        self._process.wait()
+        self._file.close()
+        return self.sound()
+
+
+@pytest.fixture
+def on_pulse(pulse: PulseServer, monkeypatch: pytest.MonkeyPatch) -> PulseServer:
+    """The server, for this process's children too."""
+    if not SOUNDFONT.exists():
+        pytest.skip("pretty_midi brings no soundfont")
+    for name, value in pulse.environment.items():
+        monkeypatch.setenv(name, value)
+    return pulse
+
+
+def onsets_s(sound: np.ndarray) -> np.ndarray:
+    """Return where sound begins after silence [s]."""
+    loud = np.flatnonzero(np.abs(sound) > 0.02)
+    return loud[np.diff(loud, prepend=-RATE) > RATE // 10] / RATE
+
+
+def test_notes_sound_when_they_should_and_panic_silences(on_pulse: PulseServer, tmp_path: Path) -> None:
+    clock = SessionClock()
+    bridge = SynthBridge(str(SOUNDFONT), clock=clock, device="pulse", gain_db=0.0, programs={"lead": 80})
+    bridge.open(lambda control: None)
+    try:
+        recording = Recording(on_pulse, tmp_path / "sound.raw")
+        ended = time.monotonic() + 20
+        while np.abs(recording.sound()).max() < 0.02:  # the device wakes up; what came too early is dropped
+            assert time.monotonic() < ended, "nothing sounds"
+            with contextlib.suppress(OSError):  # a device that is not up yet is complained of, and tried again
+                bridge.send(NoteEvent(0, 0, 2, 72, 110, 20 * MS))
+            time.sleep(0.05)
+        time.sleep(1.0)
+        first = len(recording.sound())
+        sent = []
+        for _ in range(8):  # short notes of an organ-like lead: they end when they are told to
+            sent.append(time.perf_counter())
+            bridge.send(NoteEvent(0, 0, 2, 72, 110, 60 * MS))
+            time.sleep(0.35)
+        sent.append(time.perf_counter())
+        for pitch in (60, 64, 67):
+            bridge.send(NoteEvent(0, 0, 2, pitch, 110, 60_000 * MS))
+        time.sleep(0.8)
+        bridge.send(ControlEvent(0, "panic"))
+        time.sleep(0.8)
+        sound = recording.stop()[first:]
+    finally:
+        bridge.close()
+    assert np.abs(sound).max() > 0.05
+    begun = onsets_s(sound)
+    # A busy machine may stall its sound for a second, and what comes too late is not played: most are heard, and each
+    # that is heard comes when it should. A block's length is 5 ms, the server's own 20.
+    shifts = [at - time_s for at in begun[:3] for time_s in sent[:4]]
+    late = min((_distances(begun, np.array(sent) + shift) for shift in shifts), key=lambda d: float(d.max()))
+    assert len(begun) >= 7
+    assert late.max() < 0.03
+    spectrum = np.abs(np.fft.rfft(sound[round(begun[0] * RATE) : round((begun[0] + 0.05) * RATE)], RATE))
+    assert abs(int(spectrum[300:800].argmax()) + 300 - 523) < 25, "the pitch asked for (72 is 523 Hz)"
+    chord = sound[round((begun[-1] + 0.3) * RATE) : round((begun[-1] + 0.5) * RATE)]
+    assert np.abs(chord).max() > 0.05
+    assert np.abs(sound[round((begun[-1] + 1.1) * RATE) :]).max() < 1e-3, "silent after panic"
+
+
+def _distances(heard_s: np.ndarray, sent_s: np.ndarray) -> np.ndarray:
+    """Return how far each onset is from the nearest note [s]."""
+    return np.abs(heard_s[:, None] - sent_s).min(axis=1)
+
+
+def test_without_a_device_the_show_goes_on_with_one_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not SOUNDFONT.exists():
+        pytest.skip("pretty_midi brings no soundfont")
+    bridge = SynthBridge(str(SOUNDFONT), clock=SessionClock(), device="no such loudspeaker")
+    bridge.open(lambda control: None)
+    complaints = []
+    for _ in range(60):
+        try:
+            bridge.send(NoteEvent(0, 0, 2, 72, 110, 60 * MS))
+        except OSError as error:
+            complaints.append(str(error))
+        time.sleep(0.02)
+    bridge.close()
+    assert len(complaints) == 1
+    assert complaints[0].endswith("it is used again when it is back")
+
+
+def test_a_lost_server_is_reported_once(on_pulse: PulseServer) -> None:
+    bridge = SynthBridge(str(SOUNDFONT), clock=SessionClock(), device="pulse")
+    bridge.open(lambda control: None)
+    time.sleep(0.5)
+    on_pulse.kill()
+    complaints = []
+    ended = time.monotonic() + 15
+    while not complaints and time.monotonic() < ended:
+        try:
+            bridge.send(NoteEvent(0, 0, 2, 72, 110, 60 * MS))
+        except OSError as error:
+            complaints.append(str(error))
+        time.sleep(0.02)
+    bridge.close()
+    assert len(complaints) == 1
+
+
+@pytest.mark.parametrize("content", [None, b"RIFF but no soundfont"])
+def test_a_wrong_soundfont_is_the_users_to_mend(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "band.sf2"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"band\.sf2") as caught:
+        SynthBridge(str(path), clock=SessionClock()).open(lambda control: None)
+    assert "synth.soundfont" in caught.value.remedy
+    assert os.path.basename(str(path)) in caught.value.problem  # noqa: PTH119

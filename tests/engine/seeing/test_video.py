@@ -1,0 +1,175 @@
+"""Video files: every picture at its time, every broken file one clear line, and playing keeps time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.clock import SessionClock
+from engine.errors import UserError
+from engine.seeing.opencv import LONGEST_SIDE, Image, opencv, shrink
+from engine.seeing.retarget import LandmarkRetargeter
+from engine.seeing.video import VideoFileSensor, open_video, read_frames, read_landmarks
+from engine.settings import CameraSettings
+from engine.types import NS_PER_S, Observation, PoseLandmarks, StatusEvent
+from tests.engine.seeing.conftest import write_video
+
+LITE = CameraSettings(model="lite")
+
+
+def shades(count: int, width: int = 64, height: int = 48) -> list[Image]:
+    return [np.full((height, width, 3), 8 * k, np.uint8) for k in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("a.mp4", "mp4v"), ("a.avi", "MJPG"), ("a.mkv", "mp4v"), ("a.webm", "VP80")]
+)
+@pytest.mark.parametrize("fps", [30.0, 59.94, 60.0])
+def test_pictures_come_in_order_at_their_times(tmp_path: Path, name: str, code: str, fps: float) -> None:
+    path = write_video(tmp_path / name, shades(20), fps, code)
+    frames = list(read_frames(path))
+    assert len(frames) == 20
+    times = np.array([frame.time_ns for frame in frames])
+    assert times[0] == 0
+    # Matroska counts milliseconds, and the others fractions of a frame.
+    assert np.abs(times - np.arange(20) * NS_PER_S / fps).max() < 1.1e6
+    assert [round(float(frame.image.mean()) / 8) for frame in frames] == list(range(20))
+    with open_video(path) as video:
+        assert (video.width, video.height) == (64, 48)
+        assert video.fps == pytest.approx(fps, rel=0.01)
+
+
+def test_a_variable_rate_is_followed(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")  # comes with mediapipe, for its plots
+    durations = [40, 100, 40, 300, 20, 60, 60, 60]
+    images = [pillow.fromarray(image) for image in shades(len(durations))]
+    path = tmp_path / "variable.gif"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+    times = [frame.time_ns for frame in read_frames(path)]
+    assert times == [1_000_000 * sum(durations[:k]) for k in range(len(durations))]
+
+
+def test_files_that_are_no_video_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        open_video(tmp_path / "none.mp4")
+    with pytest.raises(UserError, match="not a file"):
+        open_video(tmp_path)
+    for name, content in (("text.mp4", b"a poem\n" * 50), ("empty.mp4", b""), ("noise.mp4", bytes(range(256)) * 40)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as video"):
+            open_video(tmp_path / name)
+
+
+def test_a_truncated_file_ends_where_it_breaks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noisy = [rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(60)]
+    whole = write_video(tmp_path / "whole.avi", noisy, 30.0, "MJPG").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    with open_video(tmp_path / "cut.avi") as video:
+        count = 0
+        while video.read() is not None:
+            count += 1
+        assert 10 < count < 45
+    # An MP4 whose index is at its end cannot be opened at all.
+    whole = write_video(tmp_path / "whole.mp4", noisy, 30.0).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cannot be read as video"):
+        open_video(tmp_path / "cut.mp4")
+
+
+def test_large_pictures_are_made_small(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "large.mp4", shades(2, 3840, 2160), 30.0)
+    frame = next(iter(read_frames(path)))
+    assert frame.image.shape == (2160, 3840, 3)
+    assert shrink(frame.image).shape == (720, LONGEST_SIDE, 3)
+    tall = np.zeros((4000, 10, 3), np.uint8)
+    assert shrink(tall).shape == (1280, 3, 3)
+    small = np.zeros((10, 20, 3), np.uint8)[:, ::2]
+    assert shrink(small).shape == (10, 10, 3)
+    assert shrink(small).flags.c_contiguous
+
+
+def test_landmarks_of_a_file_are_the_same_every_time(dance: Path) -> None:
+    first, second = list(read_landmarks(dance, LITE)), list(read_landmarks(dance, LITE))
+    assert len(first) == 24
+    for a, b in zip(first, second, strict=True):
+        assert a.time_ns == b.time_ns
+        assert np.array_equal(a.positions_m, b.positions_m)
+    heights = np.array([landmarks.positions_m[15, 1] - landmarks.positions_m[11, 1] for landmarks in first])
+    assert heights[:8].max() < 0.0 < heights[10:16].min(), "the left hand goes over the shoulder"
+    retargeter = LandmarkRetargeter()
+    poses = [retargeter.process(landmarks) for landmarks in first]
+    assert all(pose is not None for pose in poses)
+
+
+def test_black_pictures_hold_nobody(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "black.mp4", [np.zeros((240, 320, 3), np.uint8)] * 4, 30.0)
+    landmarks = list(read_landmarks(path, LITE))
+    assert len(landmarks) == 4
+    assert not any(seen.visibility.any() for seen in landmarks)
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.seen: list[PoseLandmarks] = []
+        self.said: list[StatusEvent] = []
+        self.over = threading.Event()
+
+    def deliver(self, observation: Observation) -> None:
+        assert isinstance(observation, PoseLandmarks)
+        self.seen.append(observation)
+
+
+def test_playing_keeps_the_file_s_time(dance: Path) -> None:
+    stage, clock = Stage(), SessionClock()
+    sensor = VideoFileSensor(dance, LITE, clock, on_end=stage.over.set)
+    sensor.start(stage.deliver, stage.said.append)
+    assert stage.over.wait(20.0)
+    time.sleep(0.2)
+    sensor.stop()
+    times = np.array([landmarks.time_ns for landmarks in stage.seen])
+    assert len(times) >= 5
+    assert (np.diff(times) > 0).all()
+    steps = (times - times[0]) * 30 / NS_PER_S
+    assert np.abs(steps - np.round(steps)).max() < 0.05, "stamped when due, whichever pictures were looked at"
+    assert times[-1] - times[0] < 24 * NS_PER_S / 30
+    assert any("is over" in event.message for event in stage.said)
+
+
+def test_a_loop_goes_on_and_stops_at_once(dance: Path) -> None:
+    stage, clock = Stage(), SessionClock()
+    sensor = VideoFileSensor(dance, LITE, clock, loop=True, on_end=stage.over.set)
+    sensor.start(stage.deliver, stage.said.append)
+    deadline = time.monotonic() + 20.0
+    while time.monotonic() < deadline and not (
+        stage.seen and stage.seen[-1].time_ns - stage.seen[0].time_ns > 1.5 * 24 * NS_PER_S / 30
+    ):
+        time.sleep(0.05)
+    start = time.monotonic()
+    sensor.stop()
+    sensor.stop()
+    assert time.monotonic() - start < 3.0
+    assert not stage.over.is_set()
+    times = np.array([landmarks.time_ns for landmarks in stage.seen])
+    assert times[-1] - times[0] > 24 * NS_PER_S / 30
+    assert (np.diff(times) > 0).all()
+
+
+def test_a_file_that_breaks_off_is_reported(tmp_path: Path, pictures: dict[str, Image]) -> None:
+    images = [pictures["standing"], pictures["left arm up"]] * 15
+    whole = write_video(tmp_path / "whole.avi", images, 60.0, "MJPG").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    stage, clock = Stage(), SessionClock()
+    sensor = VideoFileSensor(tmp_path / "cut.avi", LITE, clock, on_end=stage.over.set)
+    sensor.start(stage.deliver, stage.said.append)
+    assert stage.over.wait(20.0)
+    sensor.stop()
+    assert any("breaks off after" in event.message for event in stage.said)
+
+
+def test_opencv_is_there() -> None:
+    assert opencv().__name__ == "cv2"

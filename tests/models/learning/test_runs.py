@@ -1,0 +1,253 @@
+"""Whole runs of `train`: killed and resumed, on two processes, stopped early."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from prepared_fixture import write_prepared  # noqa: E402
+
+from engine.errors import UserError  # noqa: E402
+from models.learning import commands  # noqa: E402
+from models.learning.finished import FinishedRun  # noqa: E402
+from models.learning.launch import open_fabric  # noqa: E402
+from models.learning.loop import Learning  # noqa: E402
+from models.learning.settings import OptimiserSettings, RunSettings  # noqa: E402
+
+ROOT = Path(__file__).parents[3]
+STEPS = 40
+SETTINGS = f"""
+seed = 3
+device = "cpu"
+bfloat16 = false
+[network]
+latent_size = 16
+width = 16
+heads = 2
+encoder_layers = 1
+decoder_layers = 1
+window = 6
+choices = 16
+head_width = 16
+head_blocks = 1
+dropout = 0.0
+[sequence]
+chunks = 10
+[optimiser]
+steps = {STEPS}
+batch = 4
+warm_up_steps = 5
+own_history_from = 10
+[own_history]
+form = "linear"
+rate = 0.5
+epoch_steps = 5
+truth = 3
+[run]
+curve_every_steps = 2
+evaluate_every_steps = 1000
+checkpoint_every_s = 0.0
+sheets = false
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_prepared(tmp_path_factory.mktemp("data") / "prepared")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("settings") / "run.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def straight(prepared: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return commands.train(settings, prepared, None, tmp_path_factory.mktemp("runs") / "straight")
+
+
+def rows(run: Path, name: str = "curve.jsonl") -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def command(prepared: Path, run: Path, settings: Path) -> list[str]:
+    return ["engine", "train", "--data", str(prepared), "--out", str(run), "--settings", str(settings)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def test_a_run_killed_in_the_middle_goes_on_without_a_trace(
+    prepared: Path, settings: Path, straight: Path, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command(prepared, killed, settings)],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120.0
+        while not ((killed / "curve.jsonl").is_file() and len(rows_so_far(killed)) >= 8):
+            assert process.poll() is None, "it ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    stopped = json.loads((killed / "training.json").read_text())["step"]
+    assert 0 < stopped < STEPS
+    commands.train(settings, prepared, None, killed, resume=True)
+    assert rows(killed) == rows(straight), "to the last bit"
+    final = [rows(run, "evaluation.jsonl")[-1] for run in (killed, straight)]
+    assert {k: v for k, v in final[0].items() if k != "seconds"} == {
+        k: v for k, v in final[1].items() if k != "seconds"
+    }
+    weights = [(run / f"average-{STEPS}.safetensors").read_bytes() for run in (killed, straight)]
+    assert weights[0] == weights[1]
+    assert list((killed / "tensorboard").iterdir())
+
+
+def rows_so_far(run: Path) -> list[str]:
+    return (run / "curve.jsonl").read_text().splitlines()
+
+
+def test_two_processes_give_the_same_curve_as_one(
+    prepared: Path, settings: Path, straight: Path, tmp_path: Path
+) -> None:
+    together = tmp_path / "together"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    subprocess.run(
+        launcher + command(prepared, together, settings),
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+        timeout=300,
+        capture_output=True,
+    )
+    ours, theirs = rows(straight), rows(together)
+    assert [row["step"] for row in theirs] == [row["step"] for row in ours]
+    for name in ("latent", "joints", "velocity", "feet"):
+        np.testing.assert_allclose([r[name] for r in theirs], [r[name] for r in ours], rtol=2e-3, atol=1e-5)
+    assert len(rows(together, "evaluation.jsonl")) == 1, "one process measures"
+
+
+class Sinking:
+    """A lesson whose validation gets worse after its second evaluation."""
+
+    def __init__(self) -> None:
+        self.model = torch.nn.Linear(2, 1)
+        self.objective = Square(self.model)
+        self.evaluations = 0
+
+    def batch(self, step: int, places: range, device: torch.device) -> torch.Tensor:
+        return torch.ones(len(places), 2)
+
+    def before(self, step: int) -> None:
+        pass
+
+    def evaluate(self, average: torch.nn.Module, step: int, folder: Path) -> dict[str, float]:
+        self.evaluations += 1
+        return {"error": float(abs(self.evaluations - 2))}
+
+
+class Square(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"square": self.model(batch).square().mean()}
+
+
+@dataclass(frozen=True)
+class Settings:
+    seed: int = 1
+    optimiser: OptimiserSettings = field(
+        default_factory=lambda: OptimiserSettings(steps=1000, batch=2, warm_up_steps=0)
+    )
+    run: RunSettings = field(default_factory=lambda: RunSettings(evaluate_every_steps=5, patience=3, watch="error"))
+
+
+def test_it_stops_when_nothing_gets_better(tmp_path: Path) -> None:
+    lesson = Sinking()
+    learning = Learning(lesson, Settings(), open_fabric("cpu"))
+    learning.run(tmp_path)
+    assert (learning.progress.best_step, learning.step, lesson.evaluations) == (10, 25, 5)
+
+
+def test_a_figure_to_watch_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    settings = Settings(run=RunSettings(evaluate_every_steps=5, watch="eror"))
+    with pytest.raises(UserError, match="error"):
+        Learning(Sinking(), settings, open_fabric("cpu")).run(tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_not_the_checkpoint(tmp_path: Path) -> None:
+    lesson = Sinking()
+    learning = Learning(lesson, Settings(), open_fabric("cpu"))
+    learning.take_step()
+    lesson.batch = lambda step, places, device: torch.full((len(places), 2), float("nan"))  # type: ignore[method-assign]
+    before = [p.detach().clone() for p in lesson.model.parameters()]
+    with pytest.raises(UserError, match="step 1: the loss is not finite"):
+        learning.take_step()
+    assert all(torch.equal(a, b) for a, b in zip(before, lesson.model.parameters(), strict=True))
+
+
+def test_unknown_tasks_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('task = "paint"\n')
+    with pytest.raises(UserError, match="paint"):
+        commands.train(path, tmp_path, None, tmp_path / "out")
+
+
+def test_a_task_without_its_data_is_refused(settings: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--data"):
+        commands.train(settings, None, None, tmp_path / "out")
+
+
+def test_a_finished_run_is_found_whole_or_in_part(straight: Path, tmp_path: Path) -> None:
+    found = FinishedRun.find(straight)
+    assert (found.task, found.step, found.steps()) == ("gmd", STEPS, [STEPS])
+    assert found.weights()[0] == STEPS
+    assert found.hours_until(STEPS) == pytest.approx(found.seconds / 3600.0)
+    # The part of a run that learnt both has its settings, and its name, in the whole.
+    (tmp_path / "gmd").mkdir()
+    facts = json.loads((straight / "training.json").read_text())
+    facts["settings"] = {"task": "dual", "name": "both", "gmd": facts["settings"]}
+    (tmp_path / "training.json").write_text(json.dumps(facts))
+    assert FinishedRun.find(tmp_path / "gmd").settings == {**found.settings, "name": "both"}
+    for path in (tmp_path / "nowhere" / "run", tmp_path / "gdm"):
+        with pytest.raises(UserError, match="training run"):
+            FinishedRun.find(path)
+    with pytest.raises(UserError, match="training run"):
+        FinishedRun.find(tmp_path / "gmd").weights()
+
+
+def test_a_run_is_not_overwritten(prepared: Path, settings: Path, straight: Path) -> None:
+    with pytest.raises(UserError, match="--resume"):
+        commands.train(settings, prepared, None, straight)
+    assert rows(straight)[-1]["step"] == STEPS

@@ -1,0 +1,160 @@
+"""The evaluation as a whole, on a small synthetic folder: tables, resumption, protocols, refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prepared_fixtures import prepared_folder
+
+from engine.errors import UserError
+from models.artifacts import GMD_FOLDER
+from models.dataset import PreparedData
+from models.evaluate import EvaluationPlan, evaluate
+from models.evaluation.cache import DanceCache
+from models.evaluation.measure import MeasuredDance, RealDance, frechet_over_time, system_figures
+from models.evaluation.report import JSON_FILE
+from models.evaluation.stability import MeasuredMinutes, Stability
+from models.gmd_data import load_dances
+from models.rivals.real import RandomClip, real_dance
+from models.rivals.song import Shown, Song
+from models.unseen_movement import unseen_movement
+
+WITHOUT_MODEL = ("mean pose", "retrieval", "random")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepared_folder(tmp_path_factory.mktemp("data") / "prepared")
+
+
+@pytest.fixture(scope="module")
+def evaluated(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    if not (GMD_FOLDER / "manifest.json").exists():
+        pytest.skip("no weights in this checkout")
+    out = tmp_path_factory.mktemp("out")
+    plan = EvaluationPlan(split="test", seeds=2, seconds=14.0, resamples=20, courses=("slow",), systems=WITHOUT_MODEL)
+    evaluate(folder, out, plan, quiet=True)
+    return out, json.loads((out / JSON_FILE).read_text())
+
+
+def test_every_system_has_every_figure_with_an_interval(evaluated: tuple[Path, dict]) -> None:
+    out, report = evaluated
+    assert set(report["systems"]) == {"real", *("mean pose", "retrieval by bars", "random real clip")}
+    assert report["songs"] == ["waltz-test-0", "chacha-test-0"]
+    real, mean, random, retrieval = (
+        {name: figure["value"] for name, figure in report["systems"][system].items()}
+        for system in ("real", "mean pose", "random real clip", "retrieval by bars")
+    )
+    assert abs(real["frechet_kinetic_held-out"]) < 1e-3
+    assert mean["frechet_kinetic_training"] > 3.0 * retrieval["frechet_kinetic_training"]
+    assert mean["within_kinetic"] < 0.01
+    assert mean["frozen"] == 1.0
+    assert retrieval["feet_alignment"] > retrieval["feet_alignment_chance"] + 0.1
+    assert retrieval["style_accuracy"] > 0.9
+    assert random["multimodality_kinetic"] > 0.0 == real["multimodality_kinetic"]
+    interval = report["systems"]["retrieval by bars"]["feet_alignment"]
+    assert interval["low"] <= interval["value"] <= interval["high"]
+    assert set(report["floors"]) == {"kinetic", "geometric"}
+    assert set(report["styles"]) == {"waltz", "chacha"}
+    assert "real" not in report["courses"]["slow"]
+    assert report["courses"]["slow"]["retrieval by bars"]["feet_alignment"]["value"] > 0.3
+    table = (out / "evaluation.md").read_text()
+    for heading in ("test split, protocol A", "## Beat", "## Body", "## waltz", "## Tempo: slow", "(chance)"):
+        assert heading in table
+
+
+def test_a_second_run_dances_nothing_again_and_says_the_same(folder: Path, evaluated: tuple[Path, dict]) -> None:
+    out, before = evaluated
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "dances").rglob("*.npz")}
+    assert len(stamps) == (1 + 1 + 2 + 2) * 2 + (1 + 2 + 2) * 2
+    damaged = next(iter(stamps))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    plan = EvaluationPlan(split="test", seeds=2, seconds=14.0, resamples=20, courses=("slow",), systems=WITHOUT_MODEL)
+    evaluate(folder, out, plan, quiet=True)
+    after = json.loads((out / JSON_FILE).read_text())
+    assert after["systems"] == before["systems"]
+    assert {path: path.stat().st_mtime_ns for path in stamps if path != damaged} == {
+        path: stamp for path, stamp in stamps.items() if path != damaged
+    }
+    assert damaged.stat().st_size > 1000
+
+
+def test_protocol_b_knows_only_movement_that_is_not_repeated(folder: Path, tmp_path: Path) -> None:
+    data = PreparedData.load(folder)
+    dances = load_dances(data.clips)
+    parts = unseen_movement(data, dances)
+    assert len(parts) == len(dances.train)
+    for part, whole in zip(parts, dances.train, strict=True):
+        assert len(part.ticks) == len(whole.ticks) // 2
+        assert np.array_equal(part.ticks, whole.ticks[: len(part.ticks)])
+        assert part.bar_tick == whole.bar_tick
+    if not (GMD_FOLDER / "manifest.json").exists():
+        pytest.skip("no weights in this checkout")
+    plan = EvaluationPlan(protocol="B", seeds=1, seconds=10.0, resamples=20, systems=("retrieval",))
+    table = evaluate(folder, tmp_path, plan, quiet=True).read_text()
+    assert "protocol B" in table
+    assert "is left out: it has learnt the held-out movement" in table
+
+
+def test_what_cannot_be_evaluated_is_the_users_error(folder: Path, tmp_path: Path) -> None:
+    for changes in ({"split": "train"}, {"protocol": "C"}, {"courses": ("backwards",)}, {"seconds": 2.0}):
+        with pytest.raises(UserError):
+            EvaluationPlan(**changes)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no system is called"):
+        evaluate(folder, tmp_path, EvaluationPlan(systems=("nobody",)), quiet=True)
+    with pytest.raises(UserError, match="prepare"):
+        evaluate(tmp_path / "nothing", tmp_path, EvaluationPlan(), quiet=True)
+
+
+def test_figures_tell_a_copy_from_a_stranger(folder: Path) -> None:
+    dances = load_dances(PreparedData.load(folder).clips)
+
+    def measured(clips: tuple, seed: int = 0) -> list[MeasuredDance]:
+        return [MeasuredDance.of(c.name, c.style, seed, real_dance(c).shown(20.0)) for c in clips]
+
+    training, held_out = measured(dances.train), measured(dances.val)
+    real = RealDance.of(training, held_out, held_out)
+    assert real.classifier is not None
+    assert real.classifier.held_out_accuracy > 0.9
+    assert all(math.isfinite(floor) for floor in real.floors.values())
+    itself = system_figures(training, real, 20)
+    assert abs(itself["frechet_kinetic_training"].value) < 1e-3
+    assert abs(itself["frechet_geometric_training"].value) < 1e-3
+    over_time = frechet_over_time(training, real.references["training"]["kinetic"])
+    assert len(over_time) == 5
+    assert np.isfinite(over_time).all()
+
+
+def test_a_long_dance_that_dies_is_seen(folder: Path) -> None:
+    dances = load_dances(PreparedData.load(folder).clips)
+    clip = dances.train[0]
+    shown = RandomClip([clip]).dance(Song.of(clip, 190.0), 0).shown(180.0)
+    still = shown.joints.copy()
+    still[120 * 60 :] = still[120 * 60]
+    dying = Shown(still, shown.soles, shown.contacts, shown.beats_s)
+    target = RealDance.of(
+        [MeasuredDance.of("a", 0, 0, real_dance(c).shown(20.0)) for c in dances.train],
+        [MeasuredDance.of("b", 0, 0, real_dance(clip).shown(20.0))],
+        [],
+    ).references["training"]["kinetic"]
+    holding, died = (Stability.of([MeasuredMinutes.of(s)], target) for s in (shown, dying))
+    assert holding.energy_ratio > 0.9
+    assert holding.worst_ratio > 0.9
+    assert died.worst_ratio < 0.1
+    assert died.frozen > 0.3
+    assert died.frechet_last > 2.0 * died.frechet_first
+
+
+def test_a_cached_long_dance_is_read_back(folder: Path, tmp_path: Path) -> None:
+    dances = load_dances(PreparedData.load(folder).clips)
+    system, song = RandomClip(dances.train), Song.of(dances.train[0], 130.0)
+    first = DanceCache(tmp_path).minutes(system, song, 0, 125.0)
+    again = DanceCache(tmp_path).minutes(system, song, 0, 125.0)
+    assert first.speeds_m_s == again.speeds_m_s
+    assert np.array_equal(first.last, again.last)
+    assert (first.speed_ratio, first.frozen) == (again.speed_ratio, again.frozen)
+    assert len(first.speeds_m_s) == 2

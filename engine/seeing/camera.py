@@ -140,8 +140,7 @@ class CameraSensor:
         try:
             self.watcher.start(deliver, report)
         except UserError:
-            self._capture.release()
-            self._capture = None
+            self._release()
             raise
         self.name = f"camera {self._camera.name}"
         self._thread = threading.Thread(target=self._run, name="camera", daemon=True)
@@ -180,9 +179,13 @@ class CameraSensor:
                 continue
             misses += 1
             if misses >= _PATIENCE_READS:
+                self._release()
                 self._say("warning", f"the camera {self._camera.name!r} is gone; looking for it")
                 self._reconnect()
                 misses = 0
+        self._release()
+
+    def _release(self) -> None:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
@@ -197,10 +200,7 @@ class CameraSensor:
         return image if good and image is not None and image.ndim == 3 and image.shape[2] == 3 else None
 
     def _reconnect(self) -> None:
-        """Try to open the vanished camera until it is back or the sensor is stopped."""
-        if self._capture is not None:
-            self._capture.release()
-            self._capture = None
+        """Try to open the vanished camera, which has been released, until it is back or the sensor is stopped."""
         attempt = 0
         while not self._stopping.wait(_RETRY_S[min(attempt, len(_RETRY_S) - 1)]):
             attempt += 1
@@ -211,8 +211,7 @@ class CameraSensor:
             if self._capture is None:
                 continue
             if self._read() is None:
-                self._capture.release()
-                self._capture = None
+                self._release()
                 continue
             self._camera = camera
             self.reconnects += 1

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import enum
 import os
+import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 NICENESS = -10
 """What is asked for where real time is refused."""
@@ -59,6 +64,31 @@ def give_up_real_time() -> None:
         os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
     except (OSError, AttributeError):
         return
+
+
+def run_at_rank(work: Callable[[], T], level: int) -> T:
+    """Do some work on a thread of its own in real time, where the system grants it; return or raise what it does.
+
+    Args:
+        work: that sleeps nearly always.
+        level: as of `ask_for_real_time`.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        ask_for_real_time(level, inherited=False)
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="ranked")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+    return done[0]
 
 
 class RealTime:

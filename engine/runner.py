@@ -41,7 +41,7 @@ _PATIENCE_S = 0.05
 _SWITCH_INTERVAL_S = 0.0005
 # Before every ordinary thread, and after the MIDI process (10), which sleeps longer and is heard sooner. What sends
 # goes before what computes: its turns are short, and they are due.
-_CORE_LEVEL, _OUTPUT_LEVEL = 5, 6
+CORE_LEVEL, _OUTPUT_LEVEL = 5, 6
 
 
 class LiveRunner:
@@ -130,7 +130,7 @@ class LiveRunner:
             self._on_events(events)
 
     def _run(self) -> None:
-        real_time = RealTime(_CORE_LEVEL) if self._real_time else None
+        real_time = RealTime(CORE_LEVEL) if self._real_time else None
         while not self._stopping.is_set():
             if real_time is not None and real_time.watch():
                 self._tell_rank(real_time.rank)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from rich.table import Table
 
 from engine.cli.proof import ProofPlan, prove
 from engine.errors import UserError
+from engine.priority import run_at_rank
+from engine.runner import CORE_LEVEL
 from engine.settings import ShowSettings
 from engine.stage import dance_model
 
 _BENCH_BATCHES = (1, 4, 16, 64)
 _BENCH_STEPS = 120
+_FEWEST_PACED = 50
 
 
 def _measure() -> Any:
@@ -56,23 +60,30 @@ def compile_model(
 
 
 def bench_steps(
-    settings: ShowSettings, beside: Callable[[], AbstractContextManager[None]] | None = None
+    settings: ShowSettings, seconds: float, beside: Callable[[], AbstractContextManager[None]] | None = None
 ) -> dict[str, Any]:
     """Return times of a step by back end and batch, and the account of one step.
 
+    At the live rate a step has the rank of the thread that takes it on stage (`output.real_time`).
+
     Args:
         settings: of the show.
+        seconds: that steps are taken for at the live rate, for each back end.
         beside: keeps another process busy; the step at the live rate is then measured beside it, too.
     """
     measure, folder = _measure(), dance_model(settings.dancer.model)
     names = [name for name, why_not in measure.available(folder) if not why_not]
     rate_hz = measure.live_rate_hz(folder)
-    rows = [asdict(measure.time_steps(folder, name, 1, steps=_BENCH_STEPS, rate_hz=rate_hz)) for name in names]
+    count = max(_FEWEST_PACED, round(seconds * rate_hz))
+
+    def at_live_rate(name: str) -> dict[str, Any]:
+        work = partial(measure.time_steps, folder, name, 1, steps=count, rate_hz=rate_hz)
+        return asdict(run_at_rank(work, CORE_LEVEL) if settings.output.real_time else work())
+
+    rows = [at_live_rate(name) for name in names]
     if beside is not None:
         with beside():
-            for name in names:
-                row = asdict(measure.time_steps(folder, name, 1, steps=_BENCH_STEPS, rate_hz=rate_hz))
-                rows.append(row | {"backend": f"{name}, machine busy"})
+            rows += [row | {"backend": f"{row['backend']}, machine busy"} for row in map(at_live_rate, names)]
     for name in names:
         rows += [asdict(measure.time_steps(folder, name, batch, steps=_BENCH_STEPS)) for batch in _BENCH_BATCHES]
     account = measure.account(folder)

@@ -68,7 +68,7 @@ def run_bench(settings: ShowSettings, seconds: float, json_path: Path | None, co
     result: dict[str, Any] = {"version": __version__, "commit": _commit(), "machine": machine_kind()}
     result["cold_start_s"] = _cold_start(settings)
     result["offline_x_real_time"] = _offline(settings)
-    result["model"] = bench_steps(settings, busy_process if load else None)
+    result["model"] = bench_steps(settings, seconds, busy_process if load else None)
     result["live"] = _as_json(_paced(settings, seconds, "live"))
     if load:
         with busy_process():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from engine import priority
-from engine.priority import Rank, RealTime, ask_for_real_time, give_up_real_time
+from engine.priority import Rank, RealTime, ask_for_real_time, give_up_real_time, run_at_rank
 
 linux = pytest.mark.skipif(not hasattr(os, "sched_setscheduler"), reason="the system knows no such ranks")
 
@@ -121,3 +121,12 @@ def test_what_a_thread_takes_is_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not real_time.watch()
     wall[0], used[0] = 600_000_000, 440_000_000
     assert real_time.watch()
+
+
+@linux
+def test_work_at_a_rank_leaves_its_caller_the_rank_it_had() -> None:
+    ours = os.sched_getscheduler(0)
+    assert run_at_rank(lambda: 6 * 7, 5) == 42
+    with pytest.raises(ZeroDivisionError):
+        run_at_rank(lambda: 1 // 0, 5)
+    assert os.sched_getscheduler(0) == ours

@@ -22,7 +22,8 @@ from models import metrics
 from models.artifacts import GMD_FOLDER, GmdManifest
 from models.conditioning import STYLES
 from models.dataset import PreparedData
-from models.evaluation.cache import DanceCache
+from models.evaluation.cache import DanceCache, KeptDance
+from models.evaluation.facts import Made, SongFacts, SystemFacts
 from models.evaluation.measure import (
     SPACES,
     MeasuredDance,
@@ -31,7 +32,7 @@ from models.evaluation.measure import (
     reference,
     system_figures,
 )
-from models.evaluation.report import TABLE_FILE, Figures, Report
+from models.evaluation.report import DANCES_FOLDER, TABLE_FILE, Figures, Report
 from models.evaluation.stability import LONG_S, MeasuredMinutes, Stability
 from models.gmd_data import load_dances
 from models.gmd_sequences import DanceClip
@@ -111,7 +112,7 @@ def evaluate(
     systems = _systems(plan, pool, held_out, models or [GMD_FOLDER], fixed_rate, notes)
     console = Console(quiet=quiet)
     with Progress(console=console, transient=True) as progress:
-        stage = _Stage(DanceCache(out / "dances"), plan, progress)
+        stage = _Stage(DanceCache(out / DANCES_FOLDER), plan, progress)
         training = _measure_real(dances.train, math.inf, progress)
         validation = _measure_real(dances.val, math.inf, progress)
         real = RealDance.of(training, _measure_real(held_out, plan.seconds, progress), validation)
@@ -142,6 +143,10 @@ def evaluate(
         courses,
         tuple(notes),
         round((time.monotonic() - begin) / 3600.0, 3),
+        {system.name: SystemFacts.of(system) for system in systems},
+        tuple(SongFacts.of(clip, plan.seconds) for clip in data.clips if clip.name in {c.name for c in held_out}),
+        tuple(stage.kept),
+        Made.now(_options(plan)),
     )
     report.save(out)
     console.print(report.markdown(), markup=False, highlight=False)
@@ -153,6 +158,7 @@ class _Stage:
 
     def __init__(self, cache: DanceCache, plan: EvaluationPlan, progress: Progress) -> None:
         self._cache, self._plan, self._progress = cache, plan, progress
+        self.kept: list[KeptDance] = []
 
     def measured(self, systems: Sequence[DanceSystem], songs: Sequence[Song]) -> dict[str, list[MeasuredDance]]:
         """Return every system's dances to the songs, one a seed."""
@@ -165,8 +171,9 @@ class _Stage:
                     self._progress.advance(task)
                     if seed and not system.seeded:
                         continue
-                    shown = self._cache.dance(system, song, seed).shown(self._plan.seconds)
-                    dance = MeasuredDance.of(song.name, song.style, seed, shown)
+                    made, kept = self._cache.dance(system, song, seed)
+                    self.kept.append(kept)
+                    dance = MeasuredDance.of(song.name, song.style, seed, made.shown(self._plan.seconds))
                     found.setdefault(system.name, []).append(dance)
         return found
 
@@ -252,6 +259,15 @@ def _long_songs(clips: Sequence[DanceClip], count: int) -> list[DanceClip]:
     ordered = sorted(clips, key=lambda clip: -len(clip.ticks))
     rank = {clip.name: sum(c.style == clip.style for c in ordered[:i]) for i, clip in enumerate(ordered)}
     return sorted(ordered, key=lambda clip: rank[clip.name])[:count]
+
+
+def _options(plan: EvaluationPlan) -> list[str]:
+    """Return the options of the command line that ask for a plan."""
+    options = [f"--split {plan.split}", f"--protocol {plan.protocol}", f"--seeds {plan.seeds}"]
+    options += [f"--seconds {plan.seconds:g}", *(f"--tempo {course}" for course in plan.courses)]
+    options += [f"--long {plan.long_songs}"] if plan.long_songs else []
+    options += [f"--energy {plan.energy:g}"] if plan.energy != 0.5 else []
+    return options
 
 
 def _notes(plan: EvaluationPlan, pool: Sequence[DanceClip]) -> Iterator[str]:

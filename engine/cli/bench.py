@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import platform
 import socket
 import subprocess
 import sys
@@ -29,6 +27,7 @@ from engine.cli.scaling import print_scaling, run_scaling
 from engine.cli.sources import DEMO_SONG
 from engine.clock import SessionClock
 from engine.errors import UserError
+from engine.machine import machine_kind, source_commit
 from engine.metrics import Metrics
 from engine.protocols import Deliver, Report
 from engine.render import collect
@@ -65,7 +64,7 @@ def run_bench(settings: ShowSettings, seconds: float, json_path: Path | None, co
     """Measure and print; write JSON if asked. Raises `UserError` if OLD cannot be read."""
     console = Console()
     old = _read(compare) if compare is not None else None
-    result: dict[str, Any] = {"version": __version__, "commit": _commit(), "machine": machine_kind()}
+    result: dict[str, Any] = {"version": __version__, "commit": source_commit(), "machine": machine_kind()}
     result["cold_start_s"] = _cold_start(settings)
     result["offline_x_real_time"] = _offline(settings)
     result["model"] = bench_steps(settings, seconds, busy_process if load else None)
@@ -87,39 +86,12 @@ def _write(path: Path | None, result: dict[str, Any]) -> None:
 
 def run_scaling_bench(settings: ShowSettings, json_path: Path | None) -> None:
     """Measure how cost grows with dancers, memory, targets and time; print, and write JSON if asked."""
-    result: dict[str, Any] = {"version": __version__, "commit": _commit(), "machine": machine_kind()}
+    result: dict[str, Any] = {"version": __version__, "commit": source_commit(), "machine": machine_kind()}
     result["scaling"] = run_scaling(settings)
     console = Console()
     console.print(f"{result['machine']}; commit {result['commit']}", highlight=False)
     print_scaling(console, result["scaling"])
     _write(json_path, result)
-
-
-def machine_kind() -> str:
-    """Return the machine by its kind: cores and processor family, nothing that names it."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{os.cpu_count()} cores, {name}, {platform.system()}, Python {platform.python_version()}"
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def _read(path: Path) -> dict[str, Any]:

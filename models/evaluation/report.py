@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from models.evaluation.cache import KeptDance
+from models.evaluation.facts import Made, SongFacts, SystemFacts
 from models.evaluation.stability import Stability
 from models.metrics import Interval
 
 Figures = Mapping[str, Interval]
 
-JSON_FILE, TABLE_FILE = "evaluation.json", "evaluation.md"
+JSON_FILE, TABLE_FILE, DANCES_FOLDER = "evaluation.json", "evaluation.md", "dances"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Report:
         courses: figures by course of the tempo, then by system.
         notes: what a reader must know of these very figures.
         hours: it took.
+        facts: what each system says of itself.
+        song_facts: of the songs.
+        dances: that are on disk, files relative to the folder `dances` beside `evaluation.json`.
+        made: how.
     """
 
     split: str
@@ -48,6 +55,10 @@ class Report:
     courses: Mapping[str, Mapping[str, Figures]]
     notes: tuple[str, ...]
     hours: float
+    facts: Mapping[str, SystemFacts] = field(default_factory=dict)
+    song_facts: tuple[SongFacts, ...] = ()
+    dances: tuple[KeptDance, ...] = ()
+    made: Made = field(default_factory=Made)
 
     def save(self, folder: Path) -> None:
         """Write `evaluation.json` and `evaluation.md`."""
@@ -94,11 +105,32 @@ class Report:
                     f"| {name} | {s.dances} | {s.energy_ratio:.2f} | {s.worst_ratio:.2f} "
                     f"| {_number(s.frechet_first)} / {_number(s.frechet_last)} | {s.frozen:.1%} |"
                 )
+        lines += self._speeds()
         for course, systems in self.courses.items():
             lines += ["", f"## Tempo: {course}", "", *self._table(systems, _COURSE)]
         if self.notes:
             lines += ["", "## Notes", "", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines) + "\n"
+
+    def processor_s(self, system: str) -> float:
+        """Return the processor time that a second of a system's dance takes, median of its dances; NaN if unknown."""
+        took = [d.processor_s / d.dance_s for d in self.dances if d.system == system and d.dance_s > 0.0]
+        finite = sorted(t for t in took if math.isfinite(t))
+        return statistics.median(finite) if finite else math.nan
+
+    def _speeds(self) -> list[str]:
+        if not self.facts:
+            return []
+        lines = ["", f"## Size and speed ({self.made.machine})", ""]
+        lines += [
+            "| system | parameters | processor ms a second of dance | look-ahead | training seeds |",
+            "|---" * 5 + "|",
+        ]
+        for name, facts in self.facts.items():
+            size = "–" if facts.parameters is None else f"{facts.parameters:,}"
+            seeds = ", ".join(map(str, facts.training_seeds)) or "–"
+            lines.append(f"| {name} | {size} | {_number(1e3 * self.processor_s(name))} | {facts.lookahead} | {seeds} |")
+        return lines
 
     def _table(self, systems: Mapping[str, Figures], columns: Sequence[_Column]) -> list[str]:
         lines = ["| system | " + " | ".join(c.title for c in columns) + " |", "|---" * (len(columns) + 1) + "|"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.types import TICKS_PER_BEAT, MotionRequest
 from models.clip_on_ticks import resample_motion
 from models.conditioning import STYLES
+from models.evaluation.facts import SystemFacts
 from models.gmd_data import DanceData
 from models.gmd_sequences import DanceClip
 from models.motion_representation import CONTACTS, motion_from_ticks, ticks_from_motion
@@ -34,10 +35,10 @@ def dances_in_seconds(dances: DanceData) -> DanceData:
     return DanceData(*(tuple(map(in_seconds, split)) for split in (dances.train, dances.val, dances.test)))
 
 
-def in_seconds(clip: DanceClip) -> DanceClip:
-    """Return a dance, and its music, at 25 frames a second of its own time; beat and bar are not told."""
+def in_seconds(clip: DanceClip, rate_hz: float = FRAME_RATE_HZ) -> DanceClip:
+    """Return a dance, and its music, at so many frames a second of its own time; beat and bar are not told."""
     tick_s = np.concatenate([[0.0], np.cumsum(60.0 / TICKS_PER_BEAT / clip.tempo_bpm[:-1])])
-    frames_s = np.arange(0.0, tick_s[-1], 1.0 / FRAME_RATE_HZ)
+    frames_s = np.arange(0.0, tick_s[-1], 1.0 / rate_hz)
     at = np.interp(frames_s, tick_s, np.arange(len(tick_s)))
     rotations, translation = resample_motion(*motion_from_ticks(clip.ticks), 1.0, at)
     contacts = np.stack([np.interp(at, np.arange(len(tick_s)), c) for c in clip.ticks[:, CONTACTS].T], axis=1)
@@ -45,7 +46,7 @@ def in_seconds(clip: DanceClip) -> DanceClip:
         clip,
         ticks=ticks_from_motion(rotations, translation, contacts),
         music=None if clip.music is None else music_in_seconds(clip.music, tick_s, frames_s),
-        tempo_bpm=np.full(len(frames_s), METRONOME_BPM),
+        tempo_bpm=np.full(len(frames_s), rate_hz * 60.0 / TICKS_PER_BEAT),
         first_tick=0,
         beats_per_bar=None,
         bar_tick=None,
@@ -74,6 +75,12 @@ class FixedRateGmd:
         self._generator = OnnxGenerator(folder)
         self.name = f"{self._generator.manifest.name} at {FRAME_RATE_HZ:g} frames a second"
         self.key = "seconds-" + self._sampling.key(self._generator.manifest)
+        manifest = self._generator.manifest
+        chunk, ahead = manifest.chunk_ticks, manifest.lookahead_ticks
+        self.facts = SystemFacts(
+            parameters=manifest.parameters,
+            lookahead=f"none: {chunk} frames of 1/{FRAME_RATE_HZ:g} s at a time, asked for {ahead} frames before",
+        )
 
     def dance(self, song: Song, seed: int) -> Dance:
         """Return the whole dance."""

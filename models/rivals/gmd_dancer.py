@@ -20,6 +20,7 @@ from engine.skeleton import axis_angle_to_matrix, matrix_to_six_d
 from engine.types import NS_PER_S, TICKS_PER_BEAT, BeatState, BeatTimeline, MotionChunk, MotionRequest, PoseFrame
 from models.artifacts import GMD_FOLDER, GmdManifest
 from models.conditioning import STYLES
+from models.evaluation.facts import SystemFacts
 from models.motion_representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS, TICK_SIZE
 from models.onnx_generator import OnnxGenerator
 from models.rivals.song import COURSES, RATE_HZ, Dance, Song
@@ -60,6 +61,7 @@ class GmdDancer:
         self._generator = OnnxGenerator(folder)
         self.name = f"{self._generator.manifest.name} raw"
         self.key = self._sampling.key(self._generator.manifest)
+        self.facts = model_facts(self._generator.manifest)
 
     def dance(self, song: Song, seed: int) -> Dance:
         """Return the whole dance."""
@@ -99,6 +101,7 @@ class ShownGmd:
         self._generator = OnnxGenerator(folder)
         self.name = f"{self._generator.manifest.name} as shown"
         self.key = self._sampling.key(self._generator.manifest)
+        self.facts = model_facts(self._generator.manifest)
 
     def dance(self, song: Song, seed: int) -> Dance:
         """Return the whole dance."""
@@ -133,6 +136,13 @@ class ShownGmd:
             np.stack([f.contacts for f in frames]).astype(np.float64),
             song.beats_s - 0.5 / RATE_HZ,
         )
+
+
+def model_facts(manifest: GmdManifest) -> SystemFacts:
+    """Return what an exported model says of itself."""
+    chunk, ahead = manifest.chunk_ticks, manifest.lookahead_ticks
+    causal = f"none: {chunk} ticks of 1/{manifest.ticks_per_beat} beat at a time, asked for {ahead} ticks before"
+    return SystemFacts(parameters=manifest.parameters, lookahead=causal)
 
 
 def ticks_of(chunk: MotionChunk) -> np.ndarray:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.types import TICKS_PER_BEAT
+from models.evaluation.facts import SystemFacts
 from models.gmd_sequences import DanceClip
 from models.joining import BLEND_TICKS, Phrase, join
 from models.motion_representation import DISPLACEMENT, HEADING
@@ -39,6 +40,7 @@ class RealDancer:
     """The dancer who really danced to it, as long as they did, at their own tempo; see `real_dance`."""
 
     name, seeded, endless = "real", False, False
+    facts = SystemFacts(lookahead="people rehearse")
     courses: tuple[Course, ...] = ("steady",)
 
     def __init__(self, dances: Sequence[DanceClip]) -> None:
@@ -53,6 +55,7 @@ class RandomClip:
     """Real training dance of any style, from anywhere, at its own tempo: human, and deaf."""
 
     name, seeded, endless, courses = "random real clip", True, True, COURSES
+    facts = SystemFacts(lookahead="none: it does not listen")
 
     def __init__(self, dances: Sequence[DanceClip]) -> None:
         self._dances = dances
@@ -83,6 +86,7 @@ class MeanPose:
     """The mean pose of the style's training dances, held: what regression tends to."""
 
     name, seeded, endless, courses = "mean pose", False, True, COURSES
+    facts = SystemFacts(lookahead="none: it does not listen")
 
     def __init__(self, dances: Sequence[DanceClip]) -> None:
         self._dances = dances

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.types import TICKS_PER_BEAT
+from models.evaluation.facts import SystemFacts
 from models.gmd_sequences import DanceClip
 from models.joining import BLEND_TICKS, Phrase, join
 from models.motion_representation import CONTACTS, tick_weights
@@ -100,6 +101,7 @@ class BarRetrieval:
     """Beat-synchronous retrieval: whole bars of the song's style, drawn from those that join well."""
 
     name, seeded, endless, courses = "retrieval by bars", True, True, COURSES
+    facts = SystemFacts(lookahead="none: it only counts the beats")
 
     def __init__(self, bank: PhraseBank) -> None:
         self._bank = bank
@@ -126,6 +128,7 @@ class NearestMusic:
     """Nearest neighbour: to each two bars, the training phrase of the same metre whose music is most like them."""
 
     name, seeded, endless, courses = "nearest music", False, True, COURSES
+    facts = SystemFacts(lookahead="the whole phrase to come: two bars")
 
     def __init__(self, bank: PhraseBank) -> None:
         self._bank = bank

@@ -25,7 +25,7 @@ GMD_FOLDER = Path(__file__).parent / "weights" / "gmd"
 """The music -> dance model that comes with the package."""
 GDM_FOLDER = Path(__file__).parent / "weights" / "gdm"
 """The dance -> music model that comes with the package."""
-_RETRAIN = "use the weights that came with this version, or train and export again"
+RETRAIN = "use the weights that came with this version, or train and export again"
 
 
 def skeleton_digest() -> str:
@@ -33,6 +33,11 @@ def skeleton_digest() -> str:
     offsets = np.round(REST_OFFSETS_M * 1e6).astype("<i8").tobytes()
     content = ",".join(JOINT_NAMES).encode() + np.asarray(PARENTS, "<i8").tobytes() + offsets
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def kind_of(folder: Path) -> str:
+    """Return what a folder of weights holds, "gmd" if it does not say. Raises UserError if it is none."""
+    return str(_content(folder).get("kind", "gmd"))
 
 
 def file_digest(path: Path) -> str:
@@ -144,15 +149,15 @@ class GmdManifest:
         Raises:
             UserError: something is missing, changed, or made for other features, another skeleton or other ticks.
         """
-        content = _verified_content(folder, {f.name for f in fields(GmdManifest)}, {"compact"})
+        content = verified_content(folder, {f.name for f in fields(GmdManifest)}, {"compact"})
         content |= {name: tuple(content[name]) for name in ("styles", "tempo_range_bpm")}
         if content.get("compact"):
             content["compact"] = _compact(folder, content["compact"])
         manifest = GmdManifest(**content)
         if manifest.skeleton != skeleton_digest():
-            raise UserError(f"model {folder}: trained on another skeleton ({manifest.skeleton})", _RETRAIN)
+            raise UserError(f"model {folder}: trained on another skeleton ({manifest.skeleton})", RETRAIN)
         if manifest.ticks_per_beat != TICKS_PER_BEAT:
-            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", _RETRAIN)
+            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", RETRAIN)
         return manifest
 
     def require_features(self, digest: str) -> None:
@@ -160,7 +165,7 @@ class GmdManifest:
         if digest != self.feature_spec:
             raise UserError(
                 f"model '{self.name}': trained on music features {self.feature_spec}, this engine computes {digest}",
-                _RETRAIN,
+                RETRAIN,
             )
 
 
@@ -176,7 +181,7 @@ class GdmManifest:
         lookahead_ticks: how long before a step it is asked for.
         tempo_range_bpm: that it was trained on.
         condition_size, history_size, noise_size: of its inputs.
-        attentions, heads, window, head_size: shape of the key/value rings.
+        attentions, heads, window, head_size: shape of the key/value rings; 0 where there are none.
         rotary_base: of the rotary embedding.
         temperature: of drums, bass, chord and lead on the stage.
         cutoff: choices this much less likely (log) than the likeliest are not made.
@@ -185,6 +190,7 @@ class GdmManifest:
         training_steps, training_hours: of the run.
         training_set: one line on the data.
         files: SHA-256 by file name.
+        recurrent: layers and width of the state of a recurrent network, which has no rings.
     """
 
     name: str
@@ -209,6 +215,7 @@ class GdmManifest:
     training_hours: float
     training_set: str
     files: dict[str, str]
+    recurrent: tuple[int, int] | None = None
 
     def save(self, folder: Path) -> None:
         """Write the manifest."""
@@ -221,11 +228,13 @@ class GdmManifest:
         Raises:
             UserError: something is missing, changed, or made for other ticks.
         """
-        content = _verified_content(folder, {f.name for f in fields(GdmManifest)})
+        content = verified_content(folder, {f.name for f in fields(GdmManifest)}, {"recurrent"})
         content |= {name: tuple(content[name]) for name in ("temperature", "tempo_range_bpm")}
+        if content.get("recurrent"):
+            content["recurrent"] = tuple(content["recurrent"])
         manifest = GdmManifest(**content)
         if manifest.ticks_per_beat != TICKS_PER_BEAT:
-            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", _RETRAIN)
+            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", RETRAIN)
         return manifest
 
     def require(self, pose_spec: str, sizes: tuple[int, int]) -> None:
@@ -233,30 +242,37 @@ class GdmManifest:
         if pose_spec != self.pose_spec:
             raise UserError(
                 f"model '{self.name}': trained on pose features {self.pose_spec}, this engine computes {pose_spec}",
-                _RETRAIN,
+                RETRAIN,
             )
         if sizes != (self.condition_size, self.history_size):
-            raise UserError(f"model '{self.name}': made for another way of writing music", _RETRAIN)
+            raise UserError(f"model '{self.name}': made for another way of writing music", RETRAIN)
 
 
 def _compact(folder: Path, content: Any) -> CompactGraph:
     if not isinstance(content, dict) or set(content) != {f.name for f in fields(CompactGraph)}:
-        raise UserError(f"model {folder}: its manifest is of another version", _RETRAIN)
+        raise UserError(f"model {folder}: its manifest is of another version", RETRAIN)
     return CompactGraph(**content)
 
 
-def _verified_content(folder: Path, names: set[str], optional: Collection[str] = ()) -> dict[str, Any]:
+def verified_content(folder: Path, names: set[str], optional: Collection[str] = ()) -> dict[str, Any]:
     """Return a manifest with exactly these names (some optional) whose files are whole. Raises UserError."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"model {folder}: {error}", "give a folder made by 'pasdedeux export'") from error
-    if not isinstance(content, dict) or set(content) | set(optional) != names:
-        raise UserError(f"model {folder}: its manifest is of another version", _RETRAIN)
+    content = _content(folder)
+    if set(content) | set(optional) != names:
+        raise UserError(f"model {folder}: its manifest is of another version", RETRAIN)
     for file, digest in content["files"].items():
         path = folder / file
         if not path.is_file():
             raise UserError(f"model {folder}: {file} is missing", "copy the whole folder again")
         if file_digest(path) != digest:
             raise UserError(f"model {folder}: {file} is damaged or was changed", "copy the whole folder again")
+    return content
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {folder}: {error}", "give a folder made by 'pasdedeux export'") from error
+    if not isinstance(content, dict):
+        raise UserError(f"model {folder}: its manifest is of another version", RETRAIN)
     return content

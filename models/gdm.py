@@ -16,6 +16,7 @@ chooses from the distributions that `VoiceHeads.forward` learns (Gumbel-max: all
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -82,10 +83,24 @@ class VoiceLogits:
     levels: tuple[Tensor, ...]
 
 
+class VoiceSizes(Protocol):
+    """What the heads must know of a network."""
+
+    @property
+    def width(self) -> int:
+        """Of its decoder's states."""
+        ...
+
+    @property
+    def voice_width(self) -> int:
+        """Of the heads."""
+        ...
+
+
 class VoiceHeads(nn.Module):
     """What the voices do in a step, in a chain: drums one by one, then bass, chord and lead."""
 
-    def __init__(self, config: GdmConfig) -> None:
+    def __init__(self, config: VoiceSizes) -> None:
         super().__init__()
         width = config.voice_width
         self.context = nn.Linear(config.width, width)

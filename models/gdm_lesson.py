@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,9 +14,9 @@ from torch import nn
 
 from engine.types import TICKS_PER_STEP
 from models.gdm import Gdm, GdmConfig
-from models.gdm_objective import GdmBatch, GdmObjective
+from models.gdm_objective import GdmBatch, GdmObjective, Player
 from models.gdm_sequences import MusicSampler
-from models.gdm_training import GdmTrainingSettings
+from models.gdm_training import GdmTrainingSettings, PlayerTrainingSettings
 from models.learning.randomness import sequence_random
 from models.music_conditioning import MUSIC_CONDITION_SIZE
 from models.music_tokens import HISTORY_SIZE
@@ -25,22 +26,25 @@ _VALIDATION_DRAWS = 1 << 31
 """Beyond any step: validation draws the same sequences each time, and no training step draws them."""
 
 
-class GdmLesson:
-    """See `models.learning.loop.Lesson`.
+class PlayerLesson:
+    """How a network that plays to a dance is learned; see `models.learning.loop.Lesson`.
 
     Args:
+        model: the network.
         sampler: of the training pieces.
         settings: of the run.
         validation: samplers of what is measured, by name; their losses are summed up as `val_total`.
     """
 
     def __init__(
-        self, sampler: MusicSampler, settings: GdmTrainingSettings, validation: dict[str, MusicSampler] | None = None
+        self,
+        model: nn.Module,
+        sampler: MusicSampler,
+        settings: PlayerTrainingSettings,
+        validation: dict[str, MusicSampler] | None = None,
     ) -> None:
-        self.sampler, self.settings, self._validation = sampler, settings, validation or {}
-        torch.manual_seed(settings.seed)
-        self.model = Gdm(gdm_config(sampler, settings))
-        self.objective = GdmObjective(self.model, settings.velocity)
+        self.model, self.sampler, self.settings, self._validation = model, sampler, settings, validation or {}
+        self.objective = GdmObjective(cast(Player, model), settings.velocity)
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> GdmBatch:
         """Draw the sequences at some places of a step's global batch."""
@@ -55,8 +59,7 @@ class GdmLesson:
     def evaluate(self, average: nn.Module, step: int, folder: Path) -> dict[str, float]:
         """Measure the losses on the validation pieces; write the weights."""
         save_file(average.state_dict(), folder / f"average-{step}.safetensors")
-        assert isinstance(average, Gdm)
-        objective = GdmObjective(average, self.settings.velocity).eval()
+        objective = GdmObjective(cast(Player, average), self.settings.velocity).eval()
         device = next(average.parameters()).device
         figures: dict[str, float] = {}
         total = 0.0
@@ -71,6 +74,22 @@ class GdmLesson:
             total += sum(means.values())
             figures |= {f"val_{name}_{key}": value for key, value in means.items()}
         return {"val_total": total, **figures} if self._validation else {}
+
+
+class GdmLesson(PlayerLesson):
+    """The same for G_DM, whose network follows from the settings.
+
+    Args:
+        sampler: of the training pieces.
+        settings: of the run.
+        validation: see `PlayerLesson`.
+    """
+
+    def __init__(
+        self, sampler: MusicSampler, settings: GdmTrainingSettings, validation: dict[str, MusicSampler] | None = None
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        super().__init__(Gdm(gdm_config(sampler, settings)), sampler, settings, validation)
 
 
 def gdm_config(sampler: MusicSampler, settings: GdmTrainingSettings) -> GdmConfig:

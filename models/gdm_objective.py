@@ -6,13 +6,14 @@ Nats a step. A voice that a source does not have is never learnt as silence: its
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from engine.types import VOICES
-from models.gdm import Gdm
+from models.gdm import VoiceHeads
 from models.gdm_sequences import MusicBatch
 
 _SMALLEST_COUNT = 1.0
@@ -44,6 +45,16 @@ class GdmBatch:
         return GdmBatch(dance, *others)
 
 
+class Player(Protocol):
+    """A network that plays, as `models.gdm.Gdm` does."""
+
+    heads: VoiceHeads
+
+    def __call__(self, dance: Tensor | None, known: Tensor, condition: Tensor, history: Tensor) -> Tensor:
+        """Return the states (B, N, width) from which the heads choose; see `models.gdm.Gdm.forward`."""
+        ...
+
+
 class GdmObjective(nn.Module):
     """The losses of a batch, by voice, and of their velocities.
 
@@ -52,7 +63,7 @@ class GdmObjective(nn.Module):
         velocity: weight of the velocities of bass, chords and lead (those of the drums are part of the drums).
     """
 
-    def __init__(self, model: Gdm, velocity: float) -> None:
+    def __init__(self, model: Player, velocity: float) -> None:
         super().__init__()
         self.model, self.velocity = model, velocity
 

@@ -24,11 +24,10 @@ class GdmNetworkSettings:
 
 
 @dataclass(frozen=True)
-class GdmTrainingSettings:
-    """A training run as data.
+class PlayerTrainingSettings:
+    """What the runs of all networks that play to a dance say.
 
     Attributes:
-        task: what is learned.
         name: of the model, in its manifest.
         seed: of everything random.
         device: "auto": a GPU where there is one.
@@ -37,17 +36,23 @@ class GdmTrainingSettings:
         velocity: weight of the loss of velocities.
     """
 
-    task: Literal["gdm"] = "gdm"
     name: str = "gdm"
     seed: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     bfloat16: bool = True
     dances_from: int = 0
     velocity: float = 0.3
-    network: GdmNetworkSettings = field(default_factory=GdmNetworkSettings)
     sequence: MusicSequenceSettings = field(default_factory=MusicSequenceSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     run: RunSettings = field(default_factory=lambda: RunSettings(watch="val_total", sheets=False))
+
+
+@dataclass(frozen=True)
+class GdmTrainingSettings(PlayerTrainingSettings):
+    """A training run as data; `task` says what is learned."""
+
+    task: Literal["gdm"] = "gdm"
+    network: GdmNetworkSettings = field(default_factory=GdmNetworkSettings)
 
     @staticmethod
     def load(path: Path) -> GdmTrainingSettings:

@@ -1,8 +1,8 @@
 """The live dance -> music composer: ONNX Runtime on one CPU thread, no torch.
 
-One call of `step` is one run of the exported graph: encoder and decoder over one step with their key/value rings, then
-the four voices' choices. State, noise, key and phrase plan live here and are explicit, so that the same seed and the
-same requests give the same music, to the bit on the same machine.
+One call of `step` is one run of the exported graph: encoder and decoder over one step with their memory
+(`models.composer_memory`), then the four voices' choices. Memory, noise, key and phrase plan live here and are
+explicit, so that the same seed and the same requests give the same music, to the bit on the same machine.
 """
 
 from __future__ import annotations
@@ -16,29 +16,19 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from engine.pose_features import PoseFeatureSpec
-from engine.types import TICKS_PER_STEP, ComposerInfo, Key, MusicRequest, MusicStep, VoiceStep
+from engine.types import TICKS_PER_STEP, ComposerInfo, Key, MusicRequest, MusicStep
 from models.artifacts import GDM_FOLDER, GdmManifest
 from models.backends.ort_backend import stage_options
+from models.composer_memory import memory_of
 from models.conditioning import normalise_music
 from models.music_conditioning import MUSIC_CONDITION_SIZE, StepConditions, metre_of
-from models.music_tokens import (
-    BASS_LOWEST,
-    FIRST_VALUE,
-    HISTORY_SIZE,
-    HOLD_TOKEN,
-    LEAD_LOWEST,
-    LEVELS,
-    RunningHistory,
-    home_shift,
-)
+from models.music_tokens import HISTORY_SIZE, RunningHistory, home_shift
 from models.phrases import PhrasePlanner, PhraseTable
-from models.symbolic.chords import voicing
-from models.symbolic.step_grid import CHORD_CLASSES
+from models.token_voices import TokenVoices
 
 MODEL_FILE = "model.onnx"
 TABLES_FILE = "tables.safetensors"
 
-_UNMASKED, _MASKED = 0.0, -1e9
 _MINOR_SHARE = 0.4
 """Share of pieces in a minor key where no key is wished, about as in pop."""
 _OWN_BEATS_PER_BAR = 4
@@ -46,8 +36,6 @@ _OWN_BEATS_PER_BAR = 4
 _ENERGY_STEPS = 8.0
 """A body swings between calm and wild within a bar, bands do not: told so, drummers lose the groove (measured on val:
 groove similarity 0.57 to 0.71 without, 0.73 to 0.84 with). Velocities follow the accents elsewhere, at once."""
-_LOWEST_BASS = 28
-"""E1, a bass guitar's lowest string; a key may move the bass below."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -76,9 +64,7 @@ class OnnxComposer:
         self._phrases = PhraseTable(tables["phrase_descriptors"], tables["phrase_metres"], tables["phrase_energies"])
         self._metres = frozenset(tables["phrase_metres"].tolist())
 
-        half = manifest.head_size // 2
-        ring = (manifest.attentions, 1, manifest.heads, manifest.window, manifest.head_size)
-        fresh = (manifest.attentions, 1, manifest.heads, manifest.head_size)
+        self._memory = memory_of(manifest)
         self._inputs: dict[str, Floats] = {
             "dance": np.zeros((1, TICKS_PER_STEP * manifest.pose_count), np.float32),
             "known": np.zeros(1, np.float32),
@@ -87,24 +73,15 @@ class OnnxComposer:
             "noise": np.zeros((1, manifest.noise_size), np.float32),
             "temperature": np.array(manifest.temperature, np.float32),
             "cutoff": np.array([manifest.cutoff], np.float32),
-            "keys": np.zeros(ring, np.float32),
-            "values": np.zeros(ring, np.float32),
-            "mask": np.zeros(manifest.window, np.float32),
-            "cos": np.zeros(half, np.float32),
-            "sin": np.zeros(half, np.float32),
+            **self._memory.inputs,
         }
         self._choices: dict[str, Ints] = {
             "drums": np.zeros((1, 9), np.int64),
             "voices": np.zeros((1, 3), np.int64),
             "levels": np.zeros((1, 3), np.int64),
         }
-        self._fresh: dict[str, Floats] = {
-            "new_keys": np.zeros(fresh, np.float32),
-            "new_values": np.zeros(fresh, np.float32),
-        }
-        self._rates = manifest.rotary_base ** (-np.arange(0, manifest.head_size, 2) / manifest.head_size)
         self._session, self._binding = self._open(folder / MODEL_FILE)
-        self._history = RunningHistory()
+        self._history, self._voices = RunningHistory(), TokenVoices()
         self.reset(seed)
         # The first run allocates; it is not to happen on stage.
         self._session.run_with_iobinding(self._binding)
@@ -112,15 +89,14 @@ class OnnxComposer:
     def reset(self, seed: int) -> None:
         """Start a new piece: empty memory; where no key is wished, the seed chooses one."""
         self._random = np.random.Generator(np.random.PCG64(seed))
-        self._count = 0
+        self._begun = False
         self._energy = 0.5
         self._planner = PhrasePlanner(self._phrases, self._random)
         self._own_key = Key(int(self._random.integers(12)), bool(self._random.random() < _MINOR_SHARE))
         self._history.reset()
-        self._chord_pitches: tuple[int, ...] = ()
-        for name in ("history", "keys", "values"):
-            self._inputs[name].fill(0.0)
-        self._inputs["mask"].fill(_MASKED)
+        self._voices.reset()
+        self._memory.reset()
+        self._inputs["history"].fill(0.0)
 
     def step(self, request: MusicRequest) -> MusicStep:
         """Return the next step; see `engine.protocols.Composer`.
@@ -130,7 +106,8 @@ class OnnxComposer:
         manifest, inputs = self.manifest, self._inputs
         key = request.key or self._own_key
         wished, density = _wish(request.energy), _wish(request.density)
-        self._energy += (wished - self._energy) / (_ENERGY_STEPS if self._count else 1.0)
+        self._energy += (wished - self._energy) / (_ENERGY_STEPS if self._begun else 1.0)
+        self._begun = True
         beats_per_bar = request.beats_per_bar or _OWN_BEATS_PER_BAR
         metre = metre_of(beats_per_bar)
         phrase, _ = self._planner.phrase(
@@ -157,41 +134,12 @@ class OnnxComposer:
         ).vectors()
         # Standard Gumbel numbers; 1 - u is never 0.
         inputs["noise"][0] = -np.log(-np.log1p(-self._random.random(manifest.noise_size)) + 1e-20)
-        angles = self._count * self._rates
-        inputs["cos"][:], inputs["sin"][:] = np.cos(angles), np.sin(angles)
-
+        self._memory.before()
         self._session.run_with_iobinding(self._binding)
-
-        slot = self._count % manifest.window
-        inputs["keys"][:, :, :, slot] = self._fresh["new_keys"]
-        inputs["values"][:, :, :, slot] = self._fresh["new_values"]
-        inputs["mask"][slot] = _UNMASKED
-        self._count += 1
+        self._memory.after()
         drums, voices, levels = (self._choices[name][0].astype(np.int16) for name in ("drums", "voices", "levels"))
         inputs["history"][0] = self._history.advance(drums, voices, levels)
-        return self._play(drums, voices, levels, home_shift(key))
-
-    def _play(
-        self, drums: NDArray[np.int16], voices: NDArray[np.int16], levels: NDArray[np.int16], shift: int
-    ) -> MusicStep:
-        """Return the choices as music, moved from the home key by `shift` semitones."""
-        # Anywhere within its level: a velocity that never repeats exactly is what makes a band of it.
-        loud = (np.concatenate([drums - 1, levels]) + self._random.random(len(drums) + len(levels))) / LEVELS
-        pitches: list[tuple[int, ...]] = [(), (), ()]
-        values = voices.astype(int) - FIRST_VALUE
-        if values[0] >= 0:
-            bass = BASS_LOWEST + int(values[0]) + shift
-            pitches[0] = (bass if bass >= _LOWEST_BASS else bass + 12,)
-        if values[1] >= 0:
-            self._chord_pitches = voicing((int(values[1]) + 8 * shift) % CHORD_CLASSES, self._chord_pitches)
-            pitches[1] = self._chord_pitches
-        if values[2] >= 0:
-            pitches[2] = (LEAD_LOWEST + int(values[2]) + shift,)
-        steps = [
-            VoiceStep(notes, float(loud[len(drums) + i]) if notes else 0.0, hold=bool(voices[i] == HOLD_TOKEN))
-            for i, notes in enumerate(pitches)
-        ]
-        return MusicStep(np.where(drums > 0, loud[: len(drums)], 0.0).astype(np.float32), *steps)
+        return self._voices.play(drums, voices, levels, home_shift(key), self._random)
 
     def _open(self, path: Path) -> tuple[Any, Any]:
         session = onnxruntime.InferenceSession(str(path), stage_options(), providers=["CPUExecutionProvider"])
@@ -201,7 +149,7 @@ class OnnxComposer:
             binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         for name, choice in self._choices.items():
             binding.bind_output(name, "cpu", 0, np.int64, choice.shape, choice.ctypes.data)
-        for name, array in self._fresh.items():
+        for name, array in self._memory.outputs.items():
             binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         return session, binding
 

@@ -4,6 +4,9 @@ What the choice head is taught (`models.choice_head`): which choices are right, 
 be corrected to; and of the decoded chunk the error of joints, of their velocities, and of the speed of feet that should
 stand (forward kinematics; cf. EDGE, Tseng et al. 2023, eq. 3 to 5).
 
+And, once the model learns from its own history, that what it *draws* goes on smoothly from what it drew before. Nothing
+else teaches that: the right chunk goes on from the real one before it, and after an own one it is a jump.
+
 What is random has been drawn before: the same batch gives the same losses, on any number of processes.
 """
 
@@ -16,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.choice_head import pick
+from models.choice_head import evenly, pick
 from models.gmd import Gmd
 from models.gmd_sequences import Batch
 from models.kinematics import place_run
@@ -142,13 +145,32 @@ class GmdObjective(nn.Module):
             choice = pick(right, batch.even)
         logits, latents = head.logits(context), head.correct(choice, context, history)
         with torch.autocast(context.device.type, enabled=False):
+            seam = self._seam(logits.float(), context.float(), history, batch)
             surprise = torch.special.xlogy(right, right) - right * torch.log_softmax(logits.float(), dim=-1)
             latents = latents.float()
             return {
                 "choice": self.weights.choice * surprise.sum(-1).mean(),
                 "latent": self.weights.latent * ((latents - batch.target) ** 2).mean(),
                 **self._body(latents, batch),
+                **seam,
             }
+
+    def _seam(self, logits: Tensor, context: Tensor, history: Tensor, batch: GmdBatch) -> dict[str, Tensor]:
+        """Compare how abruptly drawn chunks follow own ones with how abruptly the real dance moves, where picked."""
+        if not (self.weights.seam and bool(batch.own.any())):
+            return {}
+        row = torch.arange(len(history), device=history.device)[:, None].expand_as(batch.picks)
+        own, before = batch.own[row, batch.picks].flatten(), history[row, batch.picks].flatten(0, 1)
+        with torch.no_grad():
+            chances = torch.softmax(logits[row, batch.picks].flatten(0, 1) / self.temperature, dim=-1)
+            drawn = pick(chances, evenly(batch.own_noise[row, batch.picks].flatten(0, 1)[:, :1]))
+            real, _ = place_run(batch.ticks[row, batch.picks].flatten(0, 1))
+            usual = _abruptness(real)
+        latents = self.model.head.correct(drawn, context[row, batch.picks].flatten(0, 1), before)
+        latents = self.model.joined(latents, before)
+        joints, _ = place_run(torch.cat([self.decoder(before)[:, -2:], self.decoder(latents)[:, :2]], dim=1))
+        excess = (_abruptness(joints) - usual).relu().sum(-1)
+        return {"seam": self.weights.seam * (excess * own).sum() / own.sum().clamp(min=1)}
 
     def _body(self, latents: Tensor, batch: GmdBatch) -> dict[str, Tensor]:
         """Compare the bodies that predicted latents (B, N, L) decode to with the real ones, where picked."""
@@ -176,3 +198,9 @@ class GmdObjective(nn.Module):
             danced = torch.cat([batch.history[:, :1], danced[:, :-1]], dim=1)
             own = torch.where(batch.own[..., None], danced, batch.history)
         return own
+
+
+def _abruptness(joints: Tensor) -> Tensor:
+    """Return the mean squared acceleration (n, 24) [m^2 a tick^2] of joints (n, T, 24, 3) once a tick."""
+    squares: Tensor = (joints.diff(n=2, dim=1) ** 2).sum(-1)
+    return squares.mean(dim=1)

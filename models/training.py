@@ -38,7 +38,9 @@ class LossSettings:
         joints: on squared joint errors [m^2].
         velocity: on squared errors of the joints' displacement per tick [m^2].
         feet: on the squared displacement per tick [m^2] of contact points that should stand.
-        share: share of the chunks on which these last three are computed (they cost as much as the network).
+        seam: on the joints' squared acceleration [m^2 a tick^2], beyond the real dance's, where a drawn chunk follows
+            one of the model's own.
+        share: share of the chunks on which these last four are computed (they cost as much as the network).
     """
 
     choice: float = 0.15
@@ -46,6 +48,7 @@ class LossSettings:
     joints: float = 20.0
     velocity: float = 200.0
     feet: float = 400.0
+    seam: float = 0.0
     share: float = 0.25
 
 

@@ -22,7 +22,7 @@ from models.learning.loop import Learning  # noqa: E402
 from models.learning.own_history import OwnHistorySettings  # noqa: E402
 from models.motion_representation import CONTACTS, HEADING  # noqa: E402
 from models.phrases import PhrasePlanner, PhraseTable  # noqa: E402
-from models.training import NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
+from models.training import LossSettings, NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
 
 TINY = TrainingSettings(
     bfloat16=False,
@@ -169,6 +169,18 @@ def test_own_history_is_used_when_asked_for_and_deeper_with_more_passes() -> Non
             danced = lesson.model.sample(context, history, batch.own_noise[row : row + 1])
         history[:, at] = danced[:, at - 1]
         assert torch.allclose(own[row, at], history[0, at], atol=1e-5)
+
+
+def test_what_is_drawn_after_own_dance_learns_to_go_on_smoothly() -> None:
+    optimiser = replace(TINY.optimiser, own_history_from=1, own_history_share=1.0)
+    curves = []
+    for weight in (1.0, 1000.0):
+        run = learning(replace(TINY, optimiser=optimiser, loss=LossSettings(seam=weight, share=1.0)))
+        assert "seam" not in run.take_step(), "the history is the true one"
+        curves.append([run.take_step()["seam"] / weight for _ in range(60)])
+    careless, careful = (np.mean(curve[-10:]) for curve in curves)
+    assert curves[0][0] == pytest.approx(curves[1][0], rel=0.05)
+    assert careful < 0.8 * careless
 
 
 def test_settings_are_read_and_unknown_names_refused(tmp_path: Path) -> None:

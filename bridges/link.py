@@ -72,7 +72,7 @@ class LinkSensor:
         """Leave the session; idempotent."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(2.0)
+            self._thread.join(10.0)
             self._thread = None
         if self._link is not None:
             self._link.enabled = False

@@ -21,9 +21,10 @@ from engine.types import VOICE_CHANNELS, ClockEvent, ControlEvent, NoteEvent, Ou
 _log = logging.getLogger(__name__)
 
 _PROJECT = Path(__file__).parents[1]
-# Starting Python and opening the port takes a third of a second; a loaded machine ten times that.
-_OPEN_TIMEOUT_S = 15.0
-_CLOSE_TIMEOUT_S = 2.0
+# Starting Python and opening the port takes a third of a second; a machine that is kept busy a hundred times that.
+_OPEN_TIMEOUT_S = 60.0
+# Whoever is killed for being slow leaves notes that hang.
+_CLOSE_TIMEOUT_S = 10.0
 _RESTART_S, _RESTART_MAX_S = 0.5, 8.0
 # How much a latency that was overestimated is taken back with every clock, so that drift is followed.
 _LEAD_DECAY_NS = 1_000
@@ -95,8 +96,9 @@ class MidiBridge:
         self._thread.start()
         ready = self._ready.wait(self._open_timeout_s)
         if self._failure is not None or not ready:
+            failure = self._failure or UserError(f"{self.name} does not open", "try again, or take another one")
             self.close()
-            raise self._failure or UserError(f"{self.name} does not open", "try again, or take another one")
+            raise failure
 
     def send(self, event: OutputEvent) -> None:
         """Hand one event over now. Raises OSError once when the port has vanished."""

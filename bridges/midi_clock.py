@@ -152,7 +152,7 @@ class MidiClockSensor:
         """Close the port; idempotent."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(2.0)
+            self._thread.join(10.0)
             self._thread = None
         self._close()
         self._deliver = None

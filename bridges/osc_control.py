@@ -33,7 +33,7 @@ _PACKET_COST_BYTES = 64
 """Headers: what makes a flood of empty packets count."""
 _MAX_PACKET_BYTES = 65_536
 _PAUSE_AFTER_ERROR_S = 0.1
-_CLOSE_TIMEOUT_S = 2.0
+_CLOSE_TIMEOUT_S = 10.0
 
 OnControl = Callable[[ControlEvent], None]
 

@@ -35,7 +35,7 @@ _WAITING_HOPS = 100
 _START_S = 300.0
 """A card's engine is compiled at the first start."""
 _RESTART_S = 2.0
-_END_S = 2.0
+_END_S = 10.0
 _CONTROLS = frozenset({"style", "energy", "panic", "hold"})
 
 

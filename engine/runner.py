@@ -36,6 +36,8 @@ _METRICS_NS = NS_PER_S // 4
 # A show that no audio drives is told the time as often as audio would tell it: a hop of 10 ms.
 _HEARTBEAT_NS = NS_PER_S // 100
 _PATIENCE_S = 0.05
+# The core ends after the observation it is at, so within milliseconds; where the machine is kept from it, later.
+_END_S = 10.0
 # CPython hands the interpreter from thread to thread every 5 ms by default: a quarter of a frame. At 0.5 ms the
 # output thread gets its turn within its jitter budget while the core computes.
 _SWITCH_INTERVAL_S = 0.0005
@@ -108,7 +110,7 @@ class LiveRunner:
             sensor.stop()
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=2.0)
+            self._thread.join(timeout=_END_S)
         self._scheduler.stop()
         if self._recorder is not None:
             self._recorder.close()

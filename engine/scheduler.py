@@ -20,6 +20,8 @@ _IDLE_NS = 20_000_000
 # A bridge that fails is left alone for this long, doubling up to the last.
 _RETRY_NS, _RETRY_MAX_NS = 250_000_000, 8 * NS_PER_S
 _MAX_QUEUED = 20_000
+# The thread ends after what it is sending; only a bridge that hangs holds it up for so long.
+_END_S = 10.0
 # Who is seen and not made: shown as they come, at the camera's own rate. When nobody is seen, nobody is invented.
 _OBSERVED = frozenset({"camera"})
 
@@ -127,7 +129,7 @@ class OutputScheduler:
             self._stopping = True
             self._condition.notify()
         if self._thread is not None:
-            self._thread.join(timeout=2.0)
+            self._thread.join(timeout=_END_S)
 
     def _send_time(self, event: OutputEvent) -> int:
         timing = self._timing

@@ -49,7 +49,9 @@ _MAX_UNSENT_BYTES = 2 * messages.POSE_BYTES
 _SEND_BUFFER_BYTES = 16 * 1024
 _METRICS_INTERVAL_S = 0.25
 _HEARTBEAT_S = 15.0
-_OPEN_TIMEOUT_S, _CLOSE_TIMEOUT_S = 10.0, 0.9
+_OPEN_TIMEOUT_S, _CLOSE_TIMEOUT_S = 60.0, 10.0
+# Of the close: what pages get to answer. All of it is over within a second, unless the machine is kept from it.
+_FAREWELL_S = 0.3
 
 
 class WebBridge:
@@ -179,7 +181,7 @@ class WebBridge:
                 loop.call_soon_threadsafe(self._drain)
 
     def close(self) -> None:
-        """Tell the pages, stop listening and end the thread, within a second; idempotent."""
+        """Tell the pages, stop listening and end the thread; idempotent. A page that does not answer is not waited for."""
         thread, loop, stopping = self._thread, self._loop, self._stopping
         self._thread = None
         if thread is None:
@@ -226,7 +228,7 @@ class WebBridge:
 
     async def _dismiss(self, page: Page) -> None:
         with contextlib.suppress(ConnectionError, TimeoutError, RuntimeError):
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(_FAREWELL_S):
                 await page.socket.close(code=WSCloseCode.GOING_AWAY)
 
     @web.middleware

@@ -199,7 +199,7 @@ class MicrophoneSensor:
         """Stop delivering and release the device; idempotent."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=10.0)
             self._thread = None
 
     def _open(self, wanted: str | int | None) -> _Capture:

@@ -150,7 +150,7 @@ class CameraSensor:
         """Stop delivering and release the camera and the landmarker; idempotent."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=10.0)
             self._thread = None
         self.watcher.stop()
 

@@ -199,7 +199,7 @@ class PosesFileSensor:
         """Stop delivering; idempotent."""
         self._stopping.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=10.0)
             self._thread = None
 
     def _play(self, poses: RecordedPoses) -> None:

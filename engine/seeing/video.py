@@ -212,7 +212,7 @@ class VideoFileSensor:
         """Stop delivering and release file and landmarker; idempotent."""
         self._stopping.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=10.0)
             self._thread = None
         self.watcher.stop()
 

@@ -128,7 +128,7 @@ class PoseWatcher:
         self._stopping.set()
         self._news.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5.0)
+            self._thread.join(timeout=10.0)
             self._thread = None
         self._end_process()
         self._release()

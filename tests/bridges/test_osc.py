@@ -1,6 +1,5 @@
 """The numeric OSC dialect, as an independent listener (python-osc) hears it."""
 
-import contextlib
 import errno
 import logging
 import math
@@ -8,6 +7,7 @@ import queue
 import socket
 import struct
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +18,15 @@ from pythonosc.osc_packet import OscPacket
 from pythonosc.osc_server import BlockingOSCUDPServer
 from scipy.spatial.transform import Rotation
 
+from bridges import osc_udp
 from bridges.osc import OscBridge
 from bridges.pose_kinematics import PoseKinematics
 from engine.clock import VirtualClock
 from engine.errors import UserError
 from engine.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
 from engine.types import BeatEvent, ClockEvent, ControlEvent, MetricsEvent, NoteEvent, PoseFrame, StatusEvent
+from tests.bridges.udp_receiver import UdpReceiver
+from tests.waiting import PATIENCE_S
 
 UDP_PAYLOAD_BYTES = 1_472
 
@@ -35,10 +38,8 @@ def pose(seed=0, time_ns=1_500_000_000, translation=(0.3, 0.95, -0.7)):
 
 @pytest.fixture
 def receiver():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(2.0)
-        yield sock
+    with UdpReceiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture
@@ -49,22 +50,12 @@ def bridge_to(receiver):
         bridge = OscBridge("127.0.0.1", receiver.getsockname()[1], clock=VirtualClock(), **options)
         bridge.open(lambda control: None)
         opened.append(bridge)
+        receiver.follow(bridge.sender)
         return bridge
 
     yield make
     for bridge in opened:
         bridge.close()
-
-
-def receive(sock):
-    """Return what is waiting; on loopback everything sent has arrived."""
-    datagrams = []
-    sock.setblocking(False)
-    while True:
-        try:
-            datagrams.append(sock.recv(65_536))
-        except BlockingIOError:
-            return datagrams
 
 
 def messages(datagrams):
@@ -80,7 +71,7 @@ def test_python_osc_server_hears_whole_frames():
     dispatcher.set_default_handler(lambda address, *arguments: heard.append((address, arguments)))
     frames = 5
     with BlockingOSCUDPServer(("127.0.0.1", 0), dispatcher) as server:
-        server.timeout = 2.0
+        server.timeout = PATIENCE_S
         bridge = OscBridge("127.0.0.1", server.server_address[1], clock=VirtualClock())
         bridge.open(lambda control: None)
         for index in range(frames):
@@ -100,7 +91,7 @@ def test_python_osc_server_hears_whole_frames():
 @pytest.mark.parametrize("smpl", [False, True])
 def test_datagrams_fit_and_are_byte_identical_to_python_osc(bridge_to, receiver, smpl):
     bridge_to(smpl=smpl).send(pose())
-    datagrams = receive(receiver)
+    datagrams = receiver.datagrams()
     assert 2 <= len(datagrams) <= 3
     assert max(map(len, datagrams)) <= UDP_PAYLOAD_BYTES
     for datagram in datagrams:
@@ -117,7 +108,7 @@ def test_datagrams_fit_and_are_byte_identical_to_python_osc(bridge_to, receiver,
 def test_positions_are_what_the_rotations_say(bridge_to, receiver):
     frame = pose(3)
     bridge_to().send(frame)
-    heard = messages(receive(receiver))
+    heard = messages(receiver.datagrams())
     joints = np.array([heard[f"/pdd/joint/{name}"] for name in JOINT_NAMES])
     world = []
     for joint, parent in enumerate(PARENTS):
@@ -137,7 +128,7 @@ def test_a_raised_left_hand_is_up_and_at_plus_x(bridge_to, receiver):
     rotations = np.zeros((24, 3))
     rotations[JOINT_NAMES.index("left_shoulder")] = (0, 0, math.pi / 2)
     bridge_to().send(PoseFrame(0, 0, rotations, (0, 0.976, 0), (1, 1, 1, 1)))
-    heard = messages(receive(receiver))
+    heard = messages(receiver.datagrams())
     left, right, head = (heard[f"/pdd/joint/{name}"] for name in ("left_hand", "right_hand", "head"))
     assert left[1] > head[1] + 0.2
     assert left[0] > 0.1
@@ -152,7 +143,7 @@ def test_quaternions_never_jump_to_the_other_sign(bridge_to, receiver):
         rotations = np.zeros((24, 3))
         rotations[0, 1] = angle
         bridge.send(PoseFrame(step, 0, rotations, (0, 0, 0), (1, 1, 1, 1)))
-        now = np.array(messages(receive(receiver))["/pdd/root"][3:])
+        now = np.array(messages(receiver.datagrams())["/pdd/root"][3:])
         assert before is None or np.abs(now - before).max() < 0.05
         before = now
 
@@ -160,10 +151,10 @@ def test_quaternions_never_jump_to_the_other_sign(bridge_to, receiver):
 def test_smpl_is_translation_and_axis_angles(bridge_to, receiver):
     frame = pose(4)
     bridge_to(smpl=True).send(frame)
-    heard = messages(receive(receiver))["/pdd/smpl"]
+    heard = messages(receiver.datagrams())["/pdd/smpl"]
     assert np.array_equal(np.float32(heard), np.concatenate([frame.translation_m, frame.rotations.ravel()]))
     bridge_to().send(frame)
-    assert "/pdd/smpl" not in messages(receive(receiver))
+    assert "/pdd/smpl" not in messages(receiver.datagrams())
 
 
 @pytest.mark.parametrize(
@@ -182,12 +173,12 @@ def test_smpl_is_translation_and_axis_angles(bridge_to, receiver):
 )
 def test_single_messages(bridge_to, receiver, event, address, arguments):
     bridge_to().send(event)
-    assert messages(receive(receiver)) == {address: arguments}
+    assert messages(receiver.datagrams()) == {address: arguments}
 
 
 def test_endless_status_is_cut_at_a_character(bridge_to, receiver):
     bridge_to().send(StatusEvent(0, "ü" * 9_999, "info", "€" * 9_999))
-    (datagram,) = receive(receiver)
+    (datagram,) = receiver.datagrams()
     assert len(datagram) <= UDP_PAYLOAD_BYTES
     component, _, message = messages([datagram])["/pdd/status"]
     assert component == "ü" * 256
@@ -196,18 +187,19 @@ def test_endless_status_is_cut_at_a_character(bridge_to, receiver):
 
 def test_metrics_are_not_sent(bridge_to, receiver):
     bridge_to().send(MetricsEvent(0, {"a": 1.0}))
-    assert receive(receiver) == []
+    assert receiver.datagrams() == []
 
 
 def test_presentation_timetags_are_wall_clock_time(receiver):
     clock = VirtualClock(10_000_000_000)
     bridge = OscBridge("127.0.0.1", receiver.getsockname()[1], clock=clock, presentation_timetags=True)
+    receiver.follow(bridge.sender)
     bridge.open(lambda control: None)
     before = time.time()
     bridge.send(pose(time_ns=10_050_000_000))
     bridge.send(BeatEvent(10_050_000_000, 0, 1, 1, 120.0, 1.0))
     after = time.time()
-    datagrams = receive(receiver)
+    datagrams = receiver.datagrams()
     assert len(datagrams) == 3
     for datagram in datagrams:
         seconds, fraction = struct.unpack(">II", datagram[8:16])
@@ -220,19 +212,20 @@ def test_close_says_so_once(bridge_to, receiver):
     bridge = bridge_to()
     bridge.close()
     bridge.close()
-    assert messages(receive(receiver)) == {"/pdd/status": ["osc", "info", "stream ended"]}
+    assert messages(receiver.datagrams()) == {"/pdd/status": ["osc", "info", "stream ended"]}
 
 
 def test_ipv6():
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind(("::1", 0))
-        except OSError:
-            pytest.skip("no IPv6 here")
+    try:
+        sock = UdpReceiver("::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with sock:
         bridge = OscBridge("::1", sock.getsockname()[1], clock=VirtualClock())
+        sock.follow(bridge.sender)
         bridge.open(lambda control: None)
         bridge.send(pose())
-        datagrams = receive(sock)
+        datagrams = sock.datagrams()
         bridge.close()
     assert max(map(len, datagrams)) <= 1_452
     assert len(messages(datagrams)) == 26
@@ -246,9 +239,10 @@ def test_a_name_that_is_both_means_ipv4(monkeypatch, receiver):
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: both)
     bridge = OscBridge("localhost", port, clock=VirtualClock())
+    receiver.follow(bridge.sender)
     bridge.open(lambda control: None)
     bridge.send(pose())
-    assert len(receive(receiver)) == 2
+    assert len(receiver.datagrams()) == 2
     bridge.close()
 
 
@@ -276,6 +270,7 @@ class BrokenSocket:
 
 @pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.ENETUNREACH, errno.EAGAIN, errno.ENOBUFS])
 def test_network_errors_are_counted_and_logged_once(bridge_to, receiver, monkeypatch, caplog, number):
+    monkeypatch.setattr(osc_udp, "time", SimpleNamespace(monotonic=lambda: 0.0))
     bridge = bridge_to()
     working = bridge.sender._socket
     monkeypatch.setattr(bridge.sender, "_socket", BrokenSocket(OSError(number, "gone")))
@@ -286,7 +281,7 @@ def test_network_errors_are_counted_and_logged_once(bridge_to, receiver, monkeyp
     assert len(caplog.records) == 1
     monkeypatch.setattr(bridge.sender, "_socket", working)
     bridge.send(pose())
-    assert len(receive(receiver)) == 2
+    assert len(receiver.datagrams()) == 2
 
 
 def test_control_comes_in_where_it_is_told_to_listen():
@@ -295,7 +290,7 @@ def test_control_comes_in_where_it_is_told_to_listen():
     bridge.open(heard.put)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"/pdd/panic\0\0,\0\0\0", bridge.control.address)
-    assert heard.get(timeout=2.0) == ControlEvent(5, "panic", None)
+    assert heard.get(timeout=PATIENCE_S) == ControlEvent(5, "panic", None)
     bridge.close()
     assert bridge.control.address is None
 
@@ -318,7 +313,7 @@ def test_every_performer_has_addresses_of_their_own(bridge_to, receiver, smpl):
     cast = {"": 1, "partner": 2, "camera": 3, "12": 4}
     for performer, seed in cast.items():
         bridge.send(of(performer, seed))
-    datagrams = receive(receiver)
+    datagrams = receiver.datagrams()
     assert max(map(len, datagrams)) <= UDP_PAYLOAD_BYTES
     heard = messages(datagrams)
     parts = ["frame", "root", *(f"joint/{name}" for name in JOINT_NAMES), *(["smpl"] if smpl else [])]
@@ -327,7 +322,7 @@ def test_every_performer_has_addresses_of_their_own(bridge_to, receiver, smpl):
     for performer, seed in cast.items():
         prefix = f"/pdd/{performer}" if performer else "/pdd"
         bridge.send(pose(seed))
-        alone = messages(receive(receiver))
+        alone = messages(receiver.datagrams())
         # q and -q are one rotation
         for name in JOINT_NAMES:
             here, there = np.array(heard[f"{prefix}/joint/{name}"]), np.array(alone[f"/pdd/joint/{name}"])
@@ -338,11 +333,11 @@ def test_every_performer_has_addresses_of_their_own(bridge_to, receiver, smpl):
 
 def test_hostile_and_endless_performers_stay_addresses_and_few(bridge_to, receiver, monkeypatch):
     monkeypatch.setattr("bridges.osc._MAX_PERFORMERS", 64)
-    bridge = bridge_to()
+    bridge, datagrams = bridge_to(), []
     for index in range(200):
         frame = pose(index)
         bridge.send(PoseFrame(0, 0, frame.rotations, frame.translation_m, frame.contacts, f"#{index} */?\0{'x' * 900}"))
-    datagrams = receive(receiver)
+        datagrams += receiver.datagrams()
     assert max(map(len, datagrams)) <= UDP_PAYLOAD_BYTES
     heard = {address.split("/")[2] for address in messages(datagrams)}
     assert len(heard) < 64
@@ -353,13 +348,8 @@ def test_the_largest_crowd_has_addresses(bridge_to, receiver):
     bridge, frame = bridge_to(), pose(0)
     for index in range(4096):
         bridge.send(PoseFrame(0, 0, frame.rotations, frame.translation_m, frame.contacts, str(index + 1)))
-        if index < 4090:
-            receiver.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    receiver.recv(65536)
-    receiver.setblocking(True)
-    assert "/pdd/4096/frame" in messages(receive(receiver))
+        datagrams = receiver.datagrams()
+    assert "/pdd/4096/frame" in messages(datagrams)
 
 
 def test_bridges_that_share_what_is_worked_out_send_the_same(bridge_to, receiver):
@@ -369,10 +359,10 @@ def test_bridges_that_share_what_is_worked_out_send_the_same(bridge_to, receiver
         sent = []
         for bridge in (ours, theirs, alone):
             bridge.send(pose(seed))
-            sent.append(messages(receive(receiver)))
+            sent.append(messages(receiver.datagrams()))
         assert sent[0] == sent[1] == sent[2]
 
 
 def test_notes_are_told_as_numbers(bridge_to, receiver):
     bridge_to().send(NoteEvent(0, 0, 9, 36, 100, 250_000_000))
-    assert messages(receive(receiver)) == {"/pdd/note": [9, 36, 100, 0.25]}
+    assert messages(receiver.datagrams()) == {"/pdd/note": [9, 36, 100, 0.25]}

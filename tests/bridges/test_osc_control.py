@@ -8,18 +8,22 @@ import queue
 import socket
 import struct
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pythonosc import osc_bundle_builder, udp_client
 
+from bridges import osc_udp
 from bridges.osc_control import OscControl
 from bridges.osc_wire import encode_bundle, encode_message
 from engine.clock import VirtualClock
 from engine.controls import CONTROLS
 from engine.errors import UserError
 from engine.types import NS_PER_S, ControlEvent
+from tests.ports import unshared_port
+from tests.waiting import PATIENCE_S
 
 MAX_UDP_PAYLOAD_BYTES = 65_507
 fuzz = settings(
@@ -50,7 +54,7 @@ class Desk:
         self.say("/pdd/scene", mark)
         events = []
         while True:
-            event = self.heard.get(timeout=2.0)
+            event = self.heard.get(timeout=PATIENCE_S)
             if event.value == mark:
                 return events
             events.append(event)
@@ -249,15 +253,16 @@ def test_a_flood_costs_no_more_than_it_may(desk, log_lines):
     heavy = encode_bundle([encode_message("/other", ("x" * 50_000,)), encode_message("/pdd/tap")])
     for _ in range(9):
         desk.send(heavy)
-        assert desk.heard.get(timeout=2.0).name == "tap"  # one at a time: the kernel's queue is short
+        assert desk.heard.get(timeout=PATIENCE_S).name == "tap"  # one at a time: the kernel's queue is short
     desk.send(heavy)
-    assert "bytes a second" in log_lines.get(timeout=2.0)
+    assert "bytes a second" in log_lines.get(timeout=PATIENCE_S)
     desk.clock.advance(NS_PER_S)
     assert desk.events() == []
     assert desk.control.counts["flooded"] == 1
 
 
-def test_a_failing_receiver_of_events_does_not_stop_it(caplog):
+def test_a_failing_receiver_of_events_does_not_stop_it(caplog, monkeypatch):
+    monkeypatch.setattr(osc_udp, "time", SimpleNamespace(monotonic=lambda: 0.0))
     heard = queue.Queue()
 
     def deliver(event):
@@ -269,7 +274,7 @@ def test_a_failing_receiver_of_events_does_not_stop_it(caplog):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, caplog.at_level(logging.WARNING):
         for _ in range(3):
             sock.sendto(encode_message("/pdd/tap"), control.address)
-            assert heard.get(timeout=2.0).name == "tap"
+            assert heard.get(timeout=PATIENCE_S).name == "tap"
         control.close()
     assert control.counts == {"accepted": 3, "failed": 3}
     assert len(caplog.records) == 1  # and the log is not flooded
@@ -311,16 +316,19 @@ def test_a_wrong_host_is_the_users_to_mend(monkeypatch):
         OscControl("nowhere", 9001, clock=VirtualClock()).open(print)
 
 
-def test_close_frees_the_port_and_open_takes_it_again(desk):
-    threads = threading.active_count()
-    address = desk.control.address
-    desk.control.close()
-    desk.control.close()
-    assert threading.active_count() == threads - 1
+def test_close_frees_the_port_and_open_takes_it_again():
+    address = ("127.0.0.1", unshared_port())
+    before = set(threading.enumerate())
+    control, heard = OscControl(*address, clock=VirtualClock()), queue.Queue()
+    control.open(heard.put)
+    (thread,) = set(threading.enumerate()) - before
+    control.close()
+    control.close()
+    assert not thread.is_alive()
     again = OscControl(*address, clock=VirtualClock())
-    heard = queue.Queue()
     again.open(heard.put)
     again.open(heard.put)
-    desk.socket.sendto(encode_message("/pdd/tap"), address)
-    assert heard.get(timeout=2.0) == ControlEvent(0, "tap", None)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(encode_message("/pdd/tap"), address)
+        assert heard.get(timeout=PATIENCE_S) == ControlEvent(0, "tap", None)
     again.close()

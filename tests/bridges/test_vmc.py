@@ -1,7 +1,6 @@
 """VMC, read back by a reader of our own hand and rebuilt as an avatar in Unity's left-handed space."""
 
 import math
-import socket
 import struct
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from bridges.vmc import VmcBridge
 from engine.skeleton import JOINT_NAMES, PARENTS, forward_kinematics
 from engine.types import BeatEvent, PoseFrame
+from tests.bridges.udp_receiver import UdpReceiver
 
 # Unity's humanoid hierarchy, written down from its documentation; the parent first.
 AVATAR = {
@@ -68,19 +68,13 @@ class Marionette:
     """A receiver of VMC."""
 
     def __init__(self, **options):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.socket.setblocking(False)
+        self.socket = UdpReceiver()
         self.bridge = VmcBridge(*self.socket.getsockname(), **options)
+        self.socket.follow(self.bridge.sender)
         self.bridge.open(lambda control: None)
 
     def datagrams(self):
-        received = []
-        while True:
-            try:
-                received.append(self.socket.recv(65_536))
-            except BlockingIOError:
-                return received
+        return self.socket.datagrams()
 
     def show(self, frame):
         """Send a frame; return (root, {bone: (position, rotation)}) as they came."""

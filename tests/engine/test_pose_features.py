@@ -139,8 +139,9 @@ def test_a_row_is_cheap() -> None:
     extractor = PoseFeatureExtractor()
     times = []
     for pose in zip(*dance, strict=True):
-        begin = time.perf_counter()
+        begin = time.thread_time()
         extractor.process(*pose, INTERVAL_S)
-        times.append(time.perf_counter() - begin)
-    # The best of many, so that a busy machine does not decide; a tick lasts 35 ms at 140 beats a minute.
+        times.append(time.thread_time() - begin)
+    # Of the processor's time, and the best of many: a busy machine does not decide. It takes 0.1 ms; a tick lasts 35 ms
+    # at 140 beats a minute.
     assert min(times) < 0.005

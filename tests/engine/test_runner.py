@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine import runner as runner_module
-from engine.clock import SessionClock
+from engine.clock import SessionClock, VirtualClock
 from engine.metrics import Metrics
 from engine.priority import Rank, ask_for_real_time
 from engine.runner import LiveRunner
@@ -29,6 +29,7 @@ from engine.types import (
     StatusEvent,
 )
 from tests.engine.fakes import Drain, Source, make_pipeline, music
+from tests.waiting import wait_until
 
 
 class Show:
@@ -49,15 +50,29 @@ class Show:
             self.clock.sleep_until(end_ns)
             self.source.deliver(AudioBlock(index, end_ns, samples[index : index + 480], 48_000))
 
-    def wait_for(self, what: Callable[[OutputEvent], bool], seconds: float = 5.0) -> OutputEvent:
-        """Return the first event sent that fits; fail when none comes."""
-        limit = time.monotonic() + seconds
-        while time.monotonic() < limit:
-            for event in list(self.drain.events):
-                if what(event):
-                    return event
-            time.sleep(0.01)
-        raise AssertionError("no such event was sent")
+    def wait_for(self, what: Callable[[OutputEvent], bool], since: int = 0, count: int = 1) -> OutputEvent:
+        """Return the first event sent that fits, as soon as there are `count`; fail when they do not come.
+
+        Args:
+            what: fits.
+            since: events sent before these are passed over.
+            count: of events that fit.
+        """
+
+        def fitting() -> list[OutputEvent]:
+            return [event for event in list(self.drain.events)[since:] if what(event)]
+
+        wait_until(lambda: len(fitting()) >= count, "no such events were sent")
+        return fitting()[0]
+
+    def play_until(self, what: Callable[[OutputEvent], bool], since: int = 0) -> None:
+        """Deliver music until an event that fits is sent: what comes late is not heard, so that it may take a while."""
+
+        def heard() -> bool:
+            self.play(0.1)
+            return any(what(event) for event in list(self.drain.events)[since:])
+
+        wait_until(heard, "no such event was sent")
 
 
 @contextmanager
@@ -72,12 +87,11 @@ def running() -> Iterator[Show]:
 
 def test_music_in_poses_out() -> None:
     with running() as show:
-        show.play(1.0)
-        show.wait_for(lambda event: isinstance(event, PoseFrame))
+        show.play(0.5)
+        show.wait_for(lambda event: isinstance(event, PoseFrame), count=31)
         show.wait_for(lambda event: isinstance(event, MetricsEvent))
     times = [event.time_ns for event in show.drain.events if isinstance(event, PoseFrame)]
     assert times == sorted(times)
-    assert len(times) > 30
     assert show.source.stopped
 
 
@@ -89,10 +103,13 @@ def test_the_dance_goes_on_without_sound_and_says_so() -> None:
         assert lost.level == "warning"
         count = len(show.drain.events)
         show.wait_for(lambda e: isinstance(e, PoseFrame) and e.time_ns > lost.time_ns + NS_PER_S // 2)
-        assert len(show.drain.events) > count + 20
-        show.play(0.3)
-        show.wait_for(lambda e: isinstance(e, StatusEvent) and "back" in e.message)
-    assert show.metrics.counter("audio_lost_episodes") == 1
+        show.wait_for(lambda e: isinstance(e, PoseFrame), since=count, count=21)
+        show.play_until(lambda e: isinstance(e, StatusEvent) and "back" in e.message, since=count)
+    # Once for each time, however often this thread was kept from playing.
+    said = [e.message for e in show.drain.events if isinstance(e, StatusEvent)]
+    assert ["no sound" in message for message in said] == [index % 2 == 0 for index in range(len(said))]
+    losses = sum("no sound" in message for message in said)
+    assert 0 <= show.metrics.counter("audio_lost_episodes") - losses <= 1, "the last one may not have been sent"
     assert show.metrics.counter("core_errors") == 0
 
 
@@ -116,17 +133,16 @@ def test_a_defect_in_the_core_does_not_end_the_show() -> None:
         show.pipeline.push = failing  # type: ignore[method-assign]
         show.play(0.5)
         show.wait_for(lambda e: isinstance(e, StatusEvent) and e.component == "core")
-        show.wait_for(lambda e: isinstance(e, PoseFrame))
+        show.wait_for(lambda e: isinstance(e, PoseFrame), since=len(show.drain.events))
     assert show.metrics.counter("core_errors") == 1
 
 
 def test_stop_leaves_no_thread_behind_and_may_be_called_twice() -> None:
-    before = {thread.name for thread in threading.enumerate()}
+    before = set(threading.enumerate())
     with running() as show:
         show.play(0.1)
     show.runner.stop()
-    after = {thread.name for thread in threading.enumerate()}
-    assert not {"core", "output"} & (after - before)
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name in ("core", "output")]
     assert np.isfinite([e.rotations for e in show.drain.events if isinstance(e, PoseFrame)]).all()
 
 
@@ -145,27 +161,34 @@ class Pulse:
 
 
 def test_where_no_sound_comes_heartbeats_move_time_on() -> None:
-    clock, metrics, core, source = SessionClock(), Metrics(), Pulse(), Source()
-    scheduler = OutputScheduler(clock, [], metrics, Timing(NS_PER_S // 60, 0, 0))
+    # The runner's time is the test's; only the output thread, which has nothing to do, sleeps by the real one.
+    clock, metrics, core, source = VirtualClock(), Metrics(), Pulse(), Source()
+    scheduler = OutputScheduler(SessionClock(), [], metrics, Timing(NS_PER_S // 60, 0, 0))
     runner = LiveRunner(core, scheduler, [source], clock, metrics, heartbeat=True)
+
+    def beats() -> list[int]:
+        return [o.time_ns for o in list(core.observations) if isinstance(o, Heartbeat)]
+
     runner.start()
     try:
-        limit = time.monotonic() + 10.0
-        while len(core.observations) < 60 and time.monotonic() < limit:
+        wait_until(lambda: beats() == [0])
+        for index in range(1, 40):
+            if index == 20:
+                core.fail = True
             source.deliver(ControlEvent(clock.now_ns(), "tap"))  # observations in between hold none of them up
-            time.sleep(0.02)
-        core.fail = True
-        failed = len(core.observations)
-        while len(core.observations) < failed + 20 and time.monotonic() < limit:
-            time.sleep(0.02)
+            clock.advance(NS_PER_S // 100)
+            wait_until(lambda count=index + 1: len(beats()) == count)
+        clock.advance(NS_PER_S // 4)
+        wait_until(lambda: len(beats()) == 41)
+        clock.advance(NS_PER_S // 200 - 1)
+        source.deliver(ControlEvent(clock.now_ns(), "tap"))
+        wait_until(lambda: sum(isinstance(o, ControlEvent) for o in list(core.observations)) == 40)
     finally:
         runner.stop()
-    beats = np.array([o.time_ns for o in core.observations if isinstance(o, Heartbeat)])
-    assert len(beats) > 40
-    assert np.median(np.diff(beats)) == pytest.approx(10_000_000, rel=0.5)
-    assert np.diff(beats).min() > 0
+    wanted = [index * NS_PER_S // 100 for index in range(40)]
+    assert beats() == [*wanted, wanted[-1] + NS_PER_S // 4], "every 10 ms; those that were missed are not made up for"
     assert not any(isinstance(o, AudioBlock) for o in core.observations), "no silence stands in"
-    assert metrics.counter("core_errors") >= 20, "a defect is counted and the show goes on"
+    assert metrics.counter("core_errors") >= 21, "a defect is counted and the show goes on"
 
 
 class Glance:
@@ -197,19 +220,21 @@ def test_core_and_output_ask_for_real_time_if_told_to_and_a_greedy_core_gives_it
     before = os.sched_getscheduler(0)
     runner.start()
     try:
-        limit = time.monotonic() + 10.0
-        while len(core.ranks) < 5 and time.monotonic() < limit:
-            time.sleep(0.01)
+        wait_until(lambda: len(core.ranks) >= 5)
         expected = os.SCHED_RR if real_time and granted else before & ~os.SCHED_RESET_ON_FORK
         assert set(core.ranks) == {expected}
         assert os.sched_getscheduler(0) == before
         output = next(thread.native_id for thread in threading.enumerate() if thread.name == "output")
         assert output is not None
-        assert os.sched_getscheduler(output) & ~os.SCHED_RESET_ON_FORK == expected
+        # It asks at its own first turn, whenever that is.
+        wait_until(lambda: os.sched_getscheduler(output) & ~os.SCHED_RESET_ON_FORK == expected)
         core.greedy = True
-        while real_time and granted and not metrics.counter("real_time_given_up") and time.monotonic() < limit:
-            time.sleep(0.01)
-        assert metrics.counter("real_time_given_up") == int(real_time and granted)
+        if real_time and granted:
+            wait_until(lambda: metrics.counter("real_time_given_up") > 0)
+        else:
+            count = len(core.ranks) + 5
+            wait_until(lambda: len(core.ranks) >= count)
+            assert metrics.counter("real_time_given_up") == 0
     finally:
         runner.stop()
 

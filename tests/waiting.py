@@ -1,0 +1,26 @@
+"""Waiting for what other threads and processes do: for the thing itself, and for as long as a starved machine takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 60.0
+"""Nobody ever waits so long: what is waited for takes milliseconds, on a machine that is kept from its work seconds."""
+
+
+def wait_until(condition: Callable[[], bool], what: Callable[[], object] | str = "", each_s: float = 0.005) -> None:
+    """Wait until something is so.
+
+    Args:
+        condition: asked again and again; may do something each time that brings it about.
+        what: to be said if it does not become so.
+        each_s: between two questions.
+
+    Raises:
+        AssertionError: it did not become so within `PATIENCE_S`.
+    """
+    ended = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < ended, f"not so within {PATIENCE_S:.0f} s: {what() if callable(what) else what}"
+        time.sleep(each_s)

@@ -39,7 +39,13 @@ _log = logging.getLogger(__name__)
 
 # Where each name lives; loaded only when a show asks for it, so that the engine runs without what it does not use.
 _NEURAL_TRACKER = ("models.beat_activation", "create_tracker")
-_GENERATOR = ("models.onnx_generator", "OnnxGenerator")
+_GENERATORS = {
+    "gmd": ("models.onnx_generator", "OnnxGenerator"),
+    "frames": ("models.field.generator", "FrameGenerator"),
+}
+"""By the kind of the artifact."""
+_KIND_OF = ("models.artifacts", "kind_of")
+_FIELD_SYSTEMS = ("models.field.registry", "SYSTEMS")
 _COMPANY = ("models.onnx_generator", "Company")
 _COMPOSER = ("models.onnx_composer", "OnnxComposer")
 _TEMPO_SENSORS = {"midi-clock": ("bridges.midi_clock", "MidiClockSensor"), "link": ("bridges.link", "LinkSensor")}
@@ -89,8 +95,12 @@ def build_generator(
     name = settings.dancer.model
     if name == "idle":
         return IdleGenerator()
-    create = _load(*_GENERATOR, "install the project again, or set dancer.model to idle")
-    generator: Generator = create(dance_model(name), settings.dancer.seed, settings.dancer.backend, report)
+    folder, remedy = dance_model(name), "install the project again, or set dancer.model to idle"
+    kind: str = _load(*_KIND_OF, remedy)(folder)
+    if kind not in _GENERATORS:
+        raise UserError(f"model {folder} is of kind '{kind}'", f"known here: {', '.join(_GENERATORS)}")
+    create = _load(*_GENERATORS[kind], remedy)
+    generator: Generator = create(folder, settings.dancer.seed, settings.dancer.backend, report)
     trained, present = generator.info.feature_spec, extractor.spec.digest
     if trained != present:
         raise UserError(
@@ -107,9 +117,15 @@ def _model_folder(name: str) -> Path:
 
 
 def dance_model(name: str) -> Path:
-    """Return the folder of a music -> dance model. Raises `UserError` if there is none."""
+    """Return the folder of a music -> dance model. Raises `UserError` if there is none, or it cannot dance live."""
     folder = _model_folder(name)
     if not folder.is_dir():
+        system = _load(*_FIELD_SYSTEMS, "install the project again").get(name)
+        if system is not None and system.off_stage is not None:
+            raise UserError(f"{name} cannot dance live: {system.off_stage}", "measure it with `pasdedeux evaluate`")
+        if system is not None:
+            remedy = "train it, export it, and give its folder"
+            raise UserError(f"no weights of '{name}' come with this version", remedy)
         raise UserError(f"no model '{name}'", "give gmd, idle, or the folder of an exported model")
     return folder
 
@@ -146,8 +162,11 @@ def build_troupe(settings: ShowSettings, share: range | None = None) -> TroupeHe
     if settings.dancer.model == "idle":
         raise UserError("a crowd needs a model", "set crowd.size to 0, or dancer.model to gmd")
     share = range(settings.crowd.size) if share is None else share
+    folder = dance_model(settings.dancer.model)
+    if _load(*_KIND_OF, "install the project again")(folder) != "gmd":
+        raise UserError(f"model {folder} dances alone", "set crowd.size to 0, or dancer.model to gmd")
     company = _load(*_COMPANY, "install the project again, or set crowd.size to 0")(
-        dance_model(settings.dancer.model), share, settings.dancer.backend, _log_crowd
+        folder, share, settings.dancer.backend, _log_crowd
     )
     crowd = Crowd(company, FeatureExtractor().spec, settings, Metrics(), _log_crowd, share)
     return TroupeHere(crowd, settings)

@@ -34,6 +34,7 @@ from models.evaluation.measure import (
 )
 from models.evaluation.report import DANCES_FOLDER, TABLE_FILE, Figures, Report
 from models.evaluation.stability import LONG_S, MeasuredMinutes, Stability
+from models.field.system import rival_systems
 from models.gmd_data import load_dances
 from models.gmd_sequences import DanceClip
 from models.rivals.fixed_rate import FixedRateGmd
@@ -41,7 +42,7 @@ from models.rivals.gmd_dancer import GmdDancer, Sampling, ShownGmd
 from models.rivals.real import MeanPose, RandomClip, RealDancer, real_dance
 from models.rivals.retrieval import BarRetrieval, NearestMusic, PhraseBank
 from models.rivals.song import COURSES, Course, DanceSystem, Song
-from models.unseen_movement import UNSEEN_MOVEMENT, unseen_movement
+from models.unseen_movement import UNSEEN_MOVEMENT, left_out, unseen_movement
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,9 @@ def evaluate(
     plan: EvaluationPlan,
     models: Sequence[Path] = (),
     fixed_rate: Sequence[Path] = (),
+    rivals: Sequence[Path] = (),
+    *,
+    shown: bool = False,
     quiet: bool = False,
 ) -> Path:
     """Dance, measure, and write `evaluation.json` and `evaluation.md` into `out`; return the latter.
@@ -96,6 +100,8 @@ def evaluate(
         plan: what to evaluate.
         models: folders of exported models; the shipped one if none is given.
         fixed_rate: folders of models that were trained on frames (`models.rivals.fixed_rate`).
+        rivals: folders of exported systems of the field; several of one name are its training seeds.
+        shown: rivals also as the audience would see them.
         quiet: no progress bar.
 
     Raises:
@@ -110,6 +116,8 @@ def evaluate(
     if not held_out:
         raise UserError(f"{prepared} has no {plan.split} clips", "prepare data whose index has that split")
     systems = _systems(plan, pool, held_out, models or [GMD_FOLDER], fixed_rate, notes)
+    systems += rival_systems(rivals, plan.protocol, notes, shown=shown)
+    systems = _chosen(systems, plan.systems)
     console = Console(quiet=quiet)
     with Progress(console=console, transient=True) as progress:
         stage = _Stage(DanceCache(out / DANCES_FOLDER), plan, progress)
@@ -211,19 +219,22 @@ def _systems(
     for folder in [*models, *fixed_rate]:
         manifest = GmdManifest.load(folder)
         if plan.protocol == "B" and UNSEEN_MOVEMENT not in manifest.training_set:
-            notes.append(
-                f"{manifest.name} ({folder.name}) is left out: it has learnt the held-out movement (protocol A)."
-            )
+            notes.append(left_out(manifest.name, folder))
         elif folder in fixed_rate:
             systems.append(FixedRateGmd(folder, sampling))
         else:
             systems += [GmdDancer(folder, sampling), ShownGmd(folder, sampling)]
+    return systems
+
+
+def _chosen(systems: Sequence[DanceSystem], wanted: Sequence[str]) -> list[DanceSystem]:
+    """Return the real dancer and the systems whose names are wanted. Raises UserError for two of one name, or none."""
     names = [system.name for system in systems]
     if len(set(names)) < len(names):
         raise UserError("two models have one name", "export them under names of their own")
-    chosen = [s for s in systems if not plan.systems or s.name == "real" or any(w in s.name for w in plan.systems)]
+    chosen = [s for s in systems if not wanted or s.name == "real" or any(w in s.name for w in wanted)]
     if len(chosen) < 2:
-        raise UserError(f"no system is called {' or '.join(plan.systems)}", f"there are: {', '.join(names)}")
+        raise UserError(f"no system is called {' or '.join(wanted)}", f"there are: {', '.join(names)}")
     return chosen
 
 

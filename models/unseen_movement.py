@@ -7,6 +7,7 @@ training split has therefore seen most of what the test clips dance (protocol A:
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
@@ -48,3 +49,8 @@ def unseen_movement(data: PreparedData, dances: DanceData) -> list[DanceClip]:
     if not parts:
         raise UserError("no training movement is unseen", "protocol B needs clips with repeats_test")
     return parts
+
+
+def left_out(name: str, folder: Path) -> str:
+    """Return the note on an exported model that has no place in an evaluation of protocol B."""
+    return f"{name} ({folder.name}) is left out: it has learnt the held-out movement (protocol A)."

@@ -18,6 +18,7 @@ from engine.cli.options import (
     CommonOptions,
     DurationOption,
     MidiOption,
+    ModelOption,
     OscOption,
     RecordOption,
     RenderOption,
@@ -30,8 +31,6 @@ from engine.cli.options import (
     WebOption,
 )
 from engine.errors import UserError
-
-GMD_TRAINING = Path(__file__).parents[2] / "config" / "training" / "gmd.toml"
 
 app = typer.Typer(
     name="pasdedeux",
@@ -61,6 +60,7 @@ def demo(
     web: WebOption = None,
     seed: SeedOption = None,
     style: StyleOption = None,
+    model: ModelOption = None,
     duration: DurationOption = None,
     setting: SetOption = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the web stage.")] = True,
@@ -69,7 +69,9 @@ def demo(
     from engine.cli.live import LiveShow
     from engine.cli.sources import DEMO_SONG, file_sensor
 
-    settings = CommonOptions(show, osc, vmc, web, seed, style, setting).settings('osc.targets=["127.0.0.1:9000"]')
+    settings = CommonOptions(show, osc, vmc, web, seed, style, setting, model=model).settings(
+        'osc.targets=["127.0.0.1:9000"]'
+    )
     live = LiveShow(settings, browser=browser)
     live.run([file_sensor(DEMO_SONG, settings, live.clock, loop=True, on_end=live.end)], duration)
 
@@ -86,6 +88,7 @@ def dance(
     web: WebOption = None,
     seed: SeedOption = None,
     style: StyleOption = None,
+    model: ModelOption = None,
     duration: DurationOption = None,
     setting: SetOption = None,
     render: RenderOption = None,
@@ -98,7 +101,7 @@ def dance(
     from engine.cli.live import LiveShow
     from engine.cli.show import render_file
 
-    settings = CommonOptions(show, osc, vmc, web, seed, style, setting, midi).settings()
+    settings = CommonOptions(show, osc, vmc, web, seed, style, setting, midi, model).settings()
     path = sources.audio_file(source)
     if render is not None:
         if path is None:
@@ -283,15 +286,20 @@ def train(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the run: checkpoints and figures.")],
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder made by `prepare`.")] = None,
     music: Annotated[Path | None, typer.Option("--music", metavar="DIR", help="Folder of the MIDI corpora.")] = None,
-    settings: Annotated[Path, typer.Option("--settings", metavar="FILE", help="Training run (TOML).")] = GMD_TRAINING,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="By its recipe: gmd (default), gdm, dual, or a rival.")
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option("--settings", metavar="FILE", help="Another training run (TOML) than the recipe.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Stop after this long.")] = None,
 ) -> None:
-    """Train a model: music -> dance, dance -> music, or both together, as the settings say."""
+    """Train a model: music -> dance, dance -> music, both together, or a system of the field, as the settings say."""
     from engine.cli.offline import train_model
 
     logging.getLogger().setLevel(logging.INFO)
-    train_model(settings, data, music, out, resume, minutes)
+    train_model(model, settings, data, music, out, resume, minutes)
 
 
 @app.command()
@@ -328,6 +336,11 @@ def evaluate(
     fixed_rate: Annotated[
         list[Path] | None, typer.Option("--fixed-rate", metavar="DIR", help="Model trained on frames, not ticks.")
     ] = None,
+    rival: Annotated[
+        list[Path] | None,
+        typer.Option("--rival", metavar="DIR", help="Exported system of the field. Those of one name: its trainings."),
+    ] = None,
+    shown: Annotated[bool, typer.Option("--shown", help="Rivals also as the stage shows them.")] = False,
 ) -> None:
     """Measure dancers side by side on held-out songs: tables as JSON and Markdown; goes on where it was stopped."""
     from engine.cli.offline import evaluate_models
@@ -345,6 +358,8 @@ def evaluate(
         long,
         system or [],
         energy,
+        rival or [],
+        shown,
     )
 
 

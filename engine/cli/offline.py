@@ -23,10 +23,17 @@ def prepare_data(data: Path, out: Path, workers: int, sheets: bool, transcribe: 
 
 
 def train_model(
-    settings: Path, data: Path | None, music: Path | None, out: Path, resume: bool, minutes: float | None
+    model: str | None,
+    settings: Path | None,
+    data: Path | None,
+    music: Path | None,
+    out: Path,
+    resume: bool,
+    minutes: float | None,
 ) -> None:
-    """Train what the settings describe. Raises `UserError` for wrong settings or data."""
-    load("models.learning.commands", "train")(settings, data, music, out, resume=resume, minutes=minutes)
+    """Train a model by its recipe, or by the settings given. Raises `UserError` for wrong settings or data."""
+    train = load("models.learning.commands", "train")
+    train(settings, data, music, out, resume=resume, minutes=minutes, model=model)
 
 
 def export_model(run: Path, data: Path | None, music: Path | None, out: Path, step: int | None) -> None:
@@ -47,9 +54,11 @@ def evaluate_models(
     long_songs: int,
     systems: list[str],
     energy: float,
+    rivals: list[Path],
+    shown: bool,
 ) -> None:
     """Measure dancers side by side on held-out songs. Raises `UserError` if something cannot be used."""
     plan = load("models.evaluate", "EvaluationPlan")(
         split, protocol, seeds, seconds, tuple(courses), long_songs, tuple(systems), energy
     )
-    load("models.evaluate", "evaluate")(data, out, plan, models, fixed_rate)
+    load("models.evaluate", "evaluate")(data, out, plan, models, fixed_rate, rivals, shown=shown)

@@ -22,6 +22,9 @@ AudioOption = Annotated[str | None, typer.Option("--audio", metavar="INPUT|off",
 WebOption = Annotated[list[str] | None, typer.Option("--web", metavar="PORT|off", help="Web stage port. Repeatable.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Another seed, another dance and another piece.")]
 StyleOption = Annotated[str | None, typer.Option("--style", help="Dance style, or 'auto'.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="NAME|DIR", help="Who dances: a shipped model, or an exported one.")
+]
 DurationOption = Annotated[float | None, typer.Option("--duration", metavar="SECONDS", help="Stop after this long.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a show file.")]
 RenderOption = Annotated[Path | None, typer.Option("--render", metavar="DIR", help="Offline, into files; no devices.")]
@@ -41,6 +44,7 @@ class CommonOptions:
     style: str | None = None
     overrides: list[str] | None = None
     midi: list[str] | None = None
+    model: str | None = None
 
     def settings(self, *defaults: str) -> ShowSettings:
         """Return the show: defaults of the command, then the file, then the flags; the later wins.
@@ -61,6 +65,8 @@ class CommonOptions:
             flags += [f"dancer.seed={self.seed}", f"band.seed={self.seed}"]
         if self.style is not None:
             flags.append(f"dancer.style={_toml_string(self.style)}")
+        if self.model is not None:
+            flags.append(f"dancer.model={_toml_string(self.model)}")
         return load_show(self.show, [*flags, *(self.overrides or [])], defaults)
 
 

@@ -11,6 +11,7 @@ Pure NumPy: the stage uses it too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ Doubles = NDArray[np.float64]
 BEAT_SIZE = 2
 """Values that a frame of music has after its features: beat and phase."""
 POSE_SIZE = TICK_SIZE
+POSE_LIMIT = 10.0
+"""Deviations: further from the mean no dancer is, and a system that feeds on its own output can run away."""
 _LEAST_MUSIC, _LEAST_POSE = 1e-3, 1e-2
 """Floors of the deviations; 0.01 is a hundredth of a metre or of a rotation's column."""
 
@@ -85,3 +88,50 @@ def beat_values(beat: Doubles, last: float | None = None) -> Floats:
 def _moments(rows: Floats, least: float) -> tuple[Floats, Floats]:
     mean, deviation = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
     return mean.astype(np.float32), np.maximum(deviation, least).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class StartPoses:
+    """Poses (n, 152) to begin a dance from, as tick vectors, and their styles (n,)."""
+
+    poses: Floats
+    styles: NDArray[np.int32]
+
+    def draw(self, random: np.random.Generator, style: int | None) -> Floats:
+        """Draw a pose (152,) of a style, or of any without a wish that can be granted."""
+        rows = np.flatnonzero(self.styles == style) if style in self.styles else np.arange(len(self.styles))
+        return self.poses[rows[int(random.integers(len(rows)))]]
+
+
+class Dancing(Protocol):
+    """A frame model while it dances: it keeps its own state."""
+
+    def __call__(self, music: Floats, pose: Floats, noise: Floats) -> Floats:
+        """Return the next normalised poses (B, 152) of frames of music (B, M), poses (B, 152) and noise (B, Z)."""
+        ...
+
+
+def roll_out(dancing: Dancing, music: Floats, start: Floats, noise: Floats, lookahead_frames: int) -> Floats:
+    """Dance to whole music; return the normalised poses (B, T - lookahead, 152).
+
+    Args:
+        dancing: in the state before the first frame.
+        music: (B, T, M).
+        start: (B, 152) normalised poses of the frame before the first.
+        noise: (B, T, Z).
+        lookahead_frames: of the model.
+    """
+    pose, poses = start, []
+    for frame in range(music.shape[1]):
+        found = limited(dancing(music[:, frame], pose, noise[:, frame]), pose)
+        # What is made while the model hears ahead, nobody sees.
+        if frame >= lookahead_frames:
+            pose = found
+            poses.append(pose)
+    return np.stack(poses, axis=1)
+
+
+def limited(pose: Floats, before: Floats) -> Floats:
+    """Return poses (B, 152) within `POSE_LIMIT`; one that is not finite is the one before it."""
+    whole = np.isfinite(pose).all(axis=-1, keepdims=True)
+    return np.clip(np.where(whole, pose, before), -POSE_LIMIT, POSE_LIMIT).astype(np.float32)

@@ -45,6 +45,7 @@ class SystemEntry:
 
 
 SYSTEMS: dict[str, SystemEntry] = {
+    "aud_mocogan": SystemEntry("models.field.aud_mocogan", "AudMocoganSettings", "AudMocogan", "Tulyakov et al. 2018"),
     "audio_to_body": SystemEntry(
         "models.field.audio_to_body", "AudioToBodySettings", "AudioToBody", "Shlizerman et al. 2018"
     ),

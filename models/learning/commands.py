@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 from pathlib import Path
 
 from engine.errors import UserError
 from models.dual.settings import DualSettings
+from models.field.registry import RECIPES, SYSTEMS
+from models.field.settings import FieldTrainingSettings
 from models.gdm_training import GdmTrainingSettings
 from models.learning.checkpoint import is_run
 from models.learning.finished import FinishedRun
 from models.learning.settings import build, load_recipe
 from models.training import TrainingSettings
 
-Settings = TrainingSettings | GdmTrainingSettings | DualSettings
+Settings = TrainingSettings | GdmTrainingSettings | DualSettings | FieldTrainingSettings
 
-TASKS = ("gmd", "gdm", "dual")
+TASKS = ("gmd", "gdm", "dual", "field")
+_OUR_RECIPES = RECIPES.parent
+_OURS = ("gmd", "gdm", "dual")
+
+
+def recipe_of(name: str) -> Path:
+    """Return the recipe of a model: one of ours, or a system of the field. Raises UserError for an unknown name."""
+    if name not in (*_OURS, *SYSTEMS):
+        known = (*_OURS, *sorted(SYSTEMS))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{near[0]}'? There are: " if near else "there are: "
+        raise UserError(f"no model '{name}' to train", hint + ", ".join(known))
+    return _OUR_RECIPES / f"{name}.toml" if name in _OURS else RECIPES / f"{name}.toml"
 
 
 def settings_of(path: Path) -> Settings:
@@ -33,34 +48,42 @@ def settings_of(path: Path) -> Settings:
         return DualSettings.of(content, path.name)
     if task == "gdm":
         return build(GdmTrainingSettings, content, path.name)
+    if task == "field":
+        return FieldTrainingSettings.of(content, path.name)
     return build(TrainingSettings, content, path.name)
 
 
 def train(
-    settings_file: Path,
+    settings_file: Path | None,
     prepared: Path | None,
     music: Path | None,
     out: Path,
     *,
     resume: bool = False,
     minutes: float | None = None,
+    model: str | None = None,
 ) -> Path:
     """Train what a TOML file describes; return the folder of the run.
 
     Args:
-        settings_file: see `settings_of`.
+        settings_file: see `settings_of`; None: the recipe of `model`.
         prepared: folder made by `pasdedeux prepare`, where the task needs dances.
         music: folder of the MIDI corpora, where the task needs music.
         out: folder of the run.
         resume: go on from the checkpoint in `out`.
         minutes: stop after this time.
+        model: name of a model with a recipe ("gmd" if neither is given); beside settings, what they must be of.
 
     Raises:
-        UserError: settings or data are missing or cannot be used.
+        UserError: settings or data are missing or cannot be used, or are of another model.
     """
     if int(os.environ.get("RANK", 0)):
         logging.getLogger().setLevel(logging.ERROR)  # one process speaks
-    settings = settings_of(settings_file)
+    recipe = recipe_of(model or "gmd")
+    settings = settings_of(settings_file or recipe)
+    learnt = settings.model if isinstance(settings, FieldTrainingSettings) else settings.task
+    if model is not None and learnt != model:
+        raise UserError(f"{settings_file} trains {learnt}, not {model}", "leave out --model, or give other --settings")
     if not resume and is_run(out):
         raise UserError(f"{out} holds a run already", "go on with --resume, or give another folder")
     if isinstance(settings, TrainingSettings):
@@ -73,6 +96,10 @@ def train(
         return run.train(
             settings, _given(prepared, "data"), _given(music, "music"), out, resume=resume, minutes=minutes
         )
+    if isinstance(settings, FieldTrainingSettings):
+        from models.field import run as field_run
+
+        return field_run.train(settings, _given(prepared, "data"), out, resume=resume, minutes=minutes)
     from models import gdm_run
 
     return gdm_run.train(settings, prepared, _given(music, "music"), out, resume=resume, minutes=minutes)
@@ -93,6 +120,10 @@ def export(run: Path, prepared: Path | None, music: Path | None, folder: Path, *
         from models import gdm_run
 
         gdm_run.export(run, prepared, _given(music, "music"), folder, step=step)
+    elif task == "field":
+        from models.field import run as field_run
+
+        field_run.export(run, _given(prepared, "data"), folder, step=step)
     else:
         raise UserError(f"training run {run} learnt '{task}'", "give its gmd/ or its gdm/")
 

@@ -15,6 +15,7 @@ from engine.dancer import Dancer
 from engine.features import HOP_SAMPLES, SAMPLE_RATE_HZ, FeatureSpec
 from engine.guards import PoseGuard
 from engine.metrics import Metrics
+from engine.protocols import Generator
 from engine.settings import DancerSettings
 from engine.skeleton import axis_angle_to_matrix, matrix_to_six_d
 from engine.types import NS_PER_S, TICKS_PER_BEAT, BeatState, BeatTimeline, MotionChunk, MotionRequest, PoseFrame
@@ -86,26 +87,27 @@ class GmdDancer:
         return Dance.of_ticks(np.concatenate(chunks), song.tick_s, song.beats_s)
 
 
-class ShownGmd:
-    """The model as the audience sees it: through the engine's dancer, with phase servo, steering, guards and foot lock.
+class ShownDancer:
+    """A generator as the audience sees it: through the engine's dancer, with phase servo, steering, guards and foot
+    lock.
 
     Args:
-        folder: of the exported model.
-        sampling: how it is asked.
+        generator: that dances.
+        name: in the table.
+        key: changes when its dances do.
+        facts: of the system.
+        energy: that it is asked for.
     """
 
     seeded, endless, courses = True, True, COURSES
 
-    def __init__(self, folder: Path = GMD_FOLDER, sampling: Sampling | None = None) -> None:
-        self._sampling = sampling or Sampling()
-        self._generator = OnnxGenerator(folder)
-        self.name = f"{self._generator.manifest.name} as shown"
-        self.key = self._sampling.key(self._generator.manifest)
-        self.facts = model_facts(self._generator.manifest)
+    def __init__(self, generator: Generator, name: str, key: str, facts: SystemFacts, energy: float = 0.5) -> None:
+        self._generator, self._energy = generator, energy
+        self.name, self.key, self.facts = name, key, facts
 
     def dance(self, song: Song, seed: int) -> Dance:
         """Return the whole dance."""
-        settings = DancerSettings(style=STYLES[song.style], seed=seed, energy=self._sampling.energy)
+        settings = DancerSettings(style=STYLES[song.style], seed=seed, energy=self._energy)
         dancer = Dancer(
             self._generator,
             PoseGuard(settings.stage_radius_m),
@@ -136,6 +138,21 @@ class ShownGmd:
             np.stack([f.contacts for f in frames]).astype(np.float64),
             song.beats_s - 0.5 / RATE_HZ,
         )
+
+
+class ShownGmd(ShownDancer):
+    """Our own model as the audience sees it.
+
+    Args:
+        folder: of the exported model.
+        sampling: how it is asked.
+    """
+
+    def __init__(self, folder: Path = GMD_FOLDER, sampling: Sampling | None = None) -> None:
+        sampling, generator = sampling or Sampling(), OnnxGenerator(folder)
+        manifest = generator.manifest
+        name = f"{manifest.name} as shown"
+        super().__init__(generator, name, sampling.key(manifest), model_facts(manifest), sampling.energy)
 
 
 def model_facts(manifest: GmdManifest) -> SystemFacts:

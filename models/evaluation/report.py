@@ -68,7 +68,7 @@ class Report:
 
     def markdown(self) -> str:
         """Return the tables."""
-        floor = " / ".join(f"{space} {_number(value)}" for space, value in self.floors.items())
+        floor = " / ".join(f"{space} {number(value)}" for space, value in self.floors.items())
         lines = [
             f"# Music to dance: {self.split} split, protocol {self.protocol}",
             "",
@@ -93,7 +93,7 @@ class Report:
             lines += ["", "## Fréchet distance over a minute, kinetic, clips of 4 s", ""]
             lines += ["| system | " + " | ".join(f"{4 * i}" for i in range(15)) + " |", "|---" * 16 + "|"]
             for name, values in self.over_time.items():
-                cells = [_number(v) for v in values] + ["–"] * (15 - len(values))
+                cells = [number(v) for v in values] + ["–"] * (15 - len(values))
                 lines.append(f"| {name} | " + " | ".join(cells) + " |")
         if self.stability:
             lines += ["", "## Ten minutes", ""]
@@ -103,7 +103,7 @@ class Report:
             for name, s in self.stability.items():
                 lines.append(
                     f"| {name} | {s.dances} | {s.energy_ratio:.2f} | {s.worst_ratio:.2f} "
-                    f"| {_number(s.frechet_first)} / {_number(s.frechet_last)} | {s.frozen:.1%} |"
+                    f"| {number(s.frechet_first)} / {number(s.frechet_last)} | {s.frozen:.1%} |"
                 )
         lines += self._speeds()
         for course, systems in self.courses.items():
@@ -129,7 +129,7 @@ class Report:
         for name, facts in self.facts.items():
             size = "–" if facts.parameters is None else f"{facts.parameters:,}"
             seeds = ", ".join(map(str, facts.training_seeds)) or "–"
-            lines.append(f"| {name} | {size} | {_number(1e3 * self.processor_s(name))} | {facts.lookahead} | {seeds} |")
+            lines.append(f"| {name} | {size} | {number(1e3 * self.processor_s(name))} | {facts.lookahead} | {seeds} |")
         return lines
 
     def _table(self, systems: Mapping[str, Figures], columns: Sequence[_Column]) -> list[str]:
@@ -151,11 +151,11 @@ class _Column:
     def cell(self, figures: Figures) -> str:
         if self.names[0] not in figures:
             return "–"
-        text = " / ".join(_number(figures[name].value) for name in self.names)
+        text = " / ".join(number(figures[name].value) for name in self.names)
         first = figures[self.names[0]]
         if self.interval and math.isfinite(first.low):
-            text += f" [{_number(first.low)}, {_number(first.high)}]"
-        return text + (f" ({_number(figures[self.chance].value)})" if self.chance else "")
+            text += f" [{number(first.low)}, {number(first.high)}]"
+        return text + (f" ({number(figures[self.chance].value)})" if self.chance else "")
 
 
 _MAIN = (
@@ -203,9 +203,11 @@ _COURSE = (
 )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a figure as tables show it: two or three digits that count, a dash for none."""
     if not math.isfinite(value):
         return "–"
+    value = value if abs(value) >= 0.005 else 0.0
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 

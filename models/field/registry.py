@@ -49,6 +49,10 @@ SYSTEMS: dict[str, SystemEntry] = {
     "audio_to_body": SystemEntry(
         "models.field.audio_to_body", "AudioToBodySettings", "AudioToBody", "Shlizerman et al. 2018"
     ),
+    "dance_revolution": SystemEntry(
+        "models.field.dance_revolution.model", "DanceRevolutionSettings", "DanceRevolution", "Huang et al. 2021"
+    ),
+    "tang_2018": SystemEntry("models.field.tang_2018", "TangSettings", "Tang2018", "Tang et al. 2018"),
 }
 
 

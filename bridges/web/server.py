@@ -181,7 +181,7 @@ class WebBridge:
                 loop.call_soon_threadsafe(self._drain)
 
     def close(self) -> None:
-        """Tell the pages, stop listening and end the thread; idempotent. A page that does not answer is not waited for."""
+        """Tell the pages, stop listening and end the thread; idempotent. Who does not answer is not waited for."""
         thread, loop, stopping = self._thread, self._loop, self._stopping
         self._thread = None
         if thread is None:

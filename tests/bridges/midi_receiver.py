@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import mido
 
+from tests.waiting import wait_until
+
 
 @dataclass(frozen=True)
 class Heard:
@@ -61,15 +63,16 @@ class SocketReceiver:
             parser.feed(data)
             self.heard += [Heard(at_ns, message) for message in parser]
 
-    def wait(self, condition: Callable[[list[mido.Message]], bool], timeout_s: float = 20.0) -> list[mido.Message]:
-        """Wait until the messages heard so far fulfil a condition."""
-        ended = time.monotonic() + timeout_s
-        while time.monotonic() < ended:
-            messages = [entry.message for entry in list(self.heard)]
-            if condition(messages):
-                return messages
-            time.sleep(0.005)
-        raise AssertionError(f"not heard in {timeout_s} s: {[str(entry.message) for entry in self.heard[-20:]]}")
+    def wait(self, condition: Callable[[list[mido.Message]], bool]) -> list[mido.Message]:
+        """Wait until the messages heard so far fulfil a condition; return those."""
+        messages: list[mido.Message] = []
+
+        def heard() -> bool:
+            messages[:] = [entry.message for entry in list(self.heard)]
+            return condition(messages)
+
+        wait_until(heard, lambda: [str(message) for message in messages[-20:]])
+        return messages
 
     def of(self, *kinds: str) -> list[Heard]:
         return [entry for entry in list(self.heard) if entry.message.type in kinds]

@@ -25,9 +25,12 @@ from engine.clock import SessionClock
 from engine.errors import UserError
 from engine.types import ClockEvent, ControlEvent, NoteEvent
 from tests.bridges.midi_receiver import SocketReceiver, sounding
+from tests.ports import unshared_port
+from tests.waiting import wait_until
 
 MS = 1_000_000
 PROJECT = Path(__file__).parents[2]
+TRANSPORT = ("start", "continue", "clock", "stop")
 PROGRAMS = {"bass": 33, "chord": 4, "lead": 11}
 
 
@@ -221,12 +224,11 @@ def test_notes_arrive_end_and_programs_come_first(
     for event in (note(60, 150), note(64, 80), note(36, 50, channel=9), note(50, 100, velocity=0)):
         bridge.send(event)
     receiver.wait(lambda ms: sum(m.type == "note_off" for m in ms) == 3)
-    begun = {e.message.note: e.at_ns for e in receiver.of("note_on")}
     ended = {e.message.note: e.at_ns for e in receiver.of("note_off")}
-    assert set(begun) == {60, 64, 36}
-    assert max(begun.values()) - sent_ns < 2_000 * MS
+    assert {e.message.note for e in receiver.of("note_on")} == {60, 64, 36}
+    # Never too early; how late, is the machine's affair (and below, where time is the test's, none is).
     for pitch, wanted_ms in ((60, 150), (64, 80), (36, 50)):
-        assert wanted_ms - 5 < (ended[pitch] - begun[pitch]) / MS < wanted_ms + 2_000
+        assert (ended[pitch] - sent_ns) / MS >= wanted_ms
 
 
 @pytest.mark.parametrize("control", [ControlEvent(0, "panic"), ControlEvent(0, "blackout", 1.0)])
@@ -252,13 +254,20 @@ def test_close_ends_all_notes_and_the_clock(receiver: SocketReceiver, bridge_to:
     bridge = bridge_to(receiver.target, pulses=True)
     bridge.send(note(60, 60_000))
     start_ns = time.perf_counter_ns()
-    while time.perf_counter_ns() - start_ns < 1_500 * MS:
+
+    def told_the_time() -> bool:
         elapsed_ns = time.perf_counter_ns() - start_ns
         bridge.send(ClockEvent(elapsed_ns, 0, elapsed_ns / 5e8, 0.0, 120.0, 1.0))
-        time.sleep(1 / 60)
+        return len(receiver.of("clock")) > 20
+
+    wait_until(told_the_time, "no clock", each_s=1 / 60)
     bridge.close()
-    messages = receiver.wait(lambda ms: not sounding(ms) and any(m.type == "stop" for m in ms))
-    assert 20 < sum(m.type == "clock" for m in messages) < 60
+    messages = receiver.wait(
+        lambda ms: not sounding(ms) and [m.type for m in ms if m.type in TRANSPORT][-1:] == ["stop"]
+    )
+    elapsed_s = (time.perf_counter_ns() - start_ns) / 1e9
+    # 48 a second; what was missed comes at twice the tempo at most.
+    assert sum(m.type == "clock" for m in messages) < 96 * elapsed_s + 2
     assert [m.type for m in messages].index("start") < [m.type for m in messages].index("clock")
 
 
@@ -271,30 +280,33 @@ def test_an_engine_that_is_killed_leaves_no_note_hanging(receiver: SocketReceive
         bridge = MidiBridge({receiver.target!r}, clock=SessionClock())
         bridge.open(lambda control: None)
         bridge.send(NoteEvent(0, 0, 0, 60, 100, 10**12))
-        time.sleep(60)
+        time.sleep(600)
     """
     engine = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=PROJECT)
-    receiver.wait(lambda ms: (0, 60) in sounding(ms), 30.0)
-    engine.kill()
-    engine.wait()
+    try:
+        receiver.wait(lambda ms: (0, 60) in sounding(ms))
+    finally:
+        engine.kill()
+        engine.wait()
     receiver.wait(lambda ms: not sounding(ms))
 
 
 def test_a_port_that_vanishes_is_reported_once_and_found_again(bridge_to: Callable[..., MidiBridge]) -> None:
-    first = SocketReceiver()
+    # Who looks for a port that may be handed to anybody may find anybody, or their own end of the line.
+    first = SocketReceiver(unshared_port())
     bridge = bridge_to(first.target)
     first.hang_up()
     complaints: list[str] = []
 
     def play_until(done: Callable[[], bool]) -> None:
-        ended = time.monotonic() + 20.0
-        while not done():
-            assert time.monotonic() < ended
+        def played() -> bool:
             try:
                 bridge.send(note(60, 10))
             except OSError as error:
                 complaints.append(str(error))
-            time.sleep(0.02)
+            return done()
+
+        wait_until(played, lambda: complaints, each_s=0.02)
 
     play_until(lambda: bool(complaints))
     assert "vanished" in complaints[0]
@@ -324,10 +336,8 @@ def test_a_process_that_dies_is_started_again(receiver: SocketReceiver, bridge_t
 
 
 def test_a_receiver_that_is_not_there_is_the_users_to_mend() -> None:
-    receiver = SocketReceiver()
-    receiver.hang_up()
     with pytest.raises(UserError, match=r"nobody takes MIDI at 127\.0\.0\.1"):
-        MidiBridge(receiver.target, clock=SessionClock()).open(lambda control: None)
+        MidiBridge(f"tcp:127.0.0.1:{unshared_port()}", clock=SessionClock()).open(lambda control: None)
 
 
 def test_a_port_that_is_not_there_is_the_users_to_mend() -> None:

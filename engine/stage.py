@@ -42,6 +42,7 @@ _NEURAL_TRACKER = ("models.beat_activation", "create_tracker")
 _GENERATORS = {
     "gmd": ("models.onnx_generator", "OnnxGenerator"),
     "frames": ("models.field.generator", "FrameGenerator"),
+    "units": ("models.field.dancing_to_music.generator", "UnitGenerator"),
 }
 """By the kind of the artifact."""
 _KIND_OF = ("models.artifacts", "kind_of")

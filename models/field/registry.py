@@ -15,6 +15,8 @@ from engine.errors import UserError
 
 RECIPES = Path(__file__).parents[2] / "config" / "training" / "field"
 """One recipe a system, `<name>.toml`."""
+FRAMES_RUN = "models.field.run"
+"""Trains and exports every frame model."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,12 @@ class SystemEntry:
 
     Attributes:
         module: that has both classes.
-        settings: name of its settings class (the recipe's section [network]).
-        model: name of its `models.field.frame_model.FrameModel`, built as `model(sizes, settings)`.
+        settings: name of its settings class (the recipe's section [network]; the whole recipe, if it has a run of its
+            own).
+        model: name of its `models.field.frame_model.FrameModel`, built as `model(sizes, settings)`; "" if it is none.
         paper: that describes it.
         off_stage: why it cannot dance live; None if it can.
+        run: module whose `train` and `export` it is learnt and exported by.
     """
 
     module: str
@@ -34,9 +38,15 @@ class SystemEntry:
     model: str
     paper: str
     off_stage: str | None = None
+    run: str = FRAMES_RUN
+
+    @property
+    def is_frame_model(self) -> bool:
+        """Return whether it is learnt, exported and measured as a frame model."""
+        return self.run == FRAMES_RUN
 
     def settings_class(self) -> Any:
-        """Return the dataclass of its [network] section."""
+        """Return the dataclass of its settings."""
         return getattr(importlib.import_module(self.module), self.settings)
 
     def model_class(self) -> Any:
@@ -53,6 +63,13 @@ SYSTEMS: dict[str, SystemEntry] = {
         "models.field.dance_revolution.model", "DanceRevolutionSettings", "DanceRevolution", "Huang et al. 2021"
     ),
     "tang_2018": SystemEntry("models.field.tang_2018", "TangSettings", "Tang2018", "Tang et al. 2018"),
+    "dancing_to_music": SystemEntry(
+        "models.field.dancing_to_music.settings",
+        "DancingToMusicSettings",
+        "",
+        "Lee et al. 2019",
+        run="models.field.dancing_to_music.run",
+    ),
 }
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from engine.errors import UserError
 from engine.features import FeatureSpec
+from models.artifacts import kind_of
 from models.evaluation.facts import SystemFacts
-from models.field.artifact import MODEL_FILE, FrameManifest, FrameTables
+from models.field.artifact import FRAMES_KIND, MODEL_FILE, FrameManifest, FrameTables
+from models.field.dancing_to_music.artifact import UNITS_KIND, UnitManifest
+from models.field.dancing_to_music.system import ShownUnits, UnitSystem
 from models.field.frames import roll_out
 from models.field.generator import FrameGenerator
 from models.field.onnx_frames import OnnxDancing
@@ -94,21 +98,43 @@ def rival_systems(
     Raises:
         UserError: a folder does not fit.
     """
-    by_name: dict[str, list[Path]] = {}
+    by_name: dict[tuple[str, str], list[Path]] = {}
     for folder in folders:
-        manifest = FrameManifest.load(folder)
+        manifest = _kind(folder).manifest.load(folder)
         manifest.require_features(FeatureSpec().digest)
         if protocol == "B" and manifest.protocol != "B":
             notes.append(left_out(manifest.name, folder))
         else:
-            by_name.setdefault(manifest.name, []).append(folder)
+            by_name.setdefault((manifest.kind, manifest.name), []).append(folder)
     systems: list[DanceSystem] = []
-    for found in by_name.values():
-        rival = FrameSystem(found)
+    for (kind, _), found in by_name.items():
+        rival = _KINDS[kind].raw(found)
         systems.append(rival)
         if shown and entry(rival.manifests[0].model).off_stage is None:
-            systems.append(ShownRival(found))
+            systems.append(_KINDS[kind].shown(found))
     return systems
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Classes for one kind of artifact."""
+
+    manifest: type[FrameManifest] | type[UnitManifest]
+    raw: type[FrameSystem] | type[UnitSystem]
+    shown: type[ShownRival] | type[ShownUnits]
+
+
+_KINDS = {
+    FRAMES_KIND: _Kind(FrameManifest, FrameSystem, ShownRival),
+    UNITS_KIND: _Kind(UnitManifest, UnitSystem, ShownUnits),
+}
+
+
+def _kind(folder: Path) -> _Kind:
+    kind = kind_of(folder)
+    if kind not in _KINDS:
+        raise UserError(f"model {folder} is of kind '{kind}'", f"a rival is of kind {' or '.join(_KINDS)}")
+    return _KINDS[kind]
 
 
 def _facts(manifests: Sequence[FrameManifest]) -> SystemFacts:

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import logging
 import os
 from pathlib import Path
 
 from engine.errors import UserError
 from models.dual.settings import DualSettings
-from models.field.registry import RECIPES, SYSTEMS
+from models.field.dancing_to_music.settings import DancingToMusicSettings
+from models.field.registry import RECIPES, SYSTEMS, entry
 from models.field.settings import FieldTrainingSettings
 from models.gdm_training import GdmTrainingSettings
 from models.learning.checkpoint import is_run
 from models.learning.finished import FinishedRun
 from models.learning.settings import build, load_recipe
+from models.players.recurrent_training import RecurrentTrainingSettings
 from models.training import TrainingSettings
 
-Settings = TrainingSettings | GdmTrainingSettings | DualSettings | FieldTrainingSettings
+FieldSettings = FieldTrainingSettings | DancingToMusicSettings
+Settings = TrainingSettings | GdmTrainingSettings | DualSettings | FieldSettings
 
 TASKS = ("gmd", "gdm", "dual", "field")
 _OUR_RECIPES = RECIPES.parent
 _OURS = ("gmd", "gdm", "dual")
+_RIVALS = (*SYSTEMS, "recurrent_player")
 
 
 def recipe_of(name: str) -> Path:
     """Return the recipe of a model: one of ours, or a system of the field. Raises UserError for an unknown name."""
-    if name not in (*_OURS, *SYSTEMS):
-        known = (*_OURS, *sorted(SYSTEMS))
+    if name not in (*_OURS, *_RIVALS):
+        known = (*_OURS, *sorted(_RIVALS))
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{near[0]}'? There are: " if near else "there are: "
         raise UserError(f"no model '{name}' to train", hint + ", ".join(known))
@@ -49,7 +54,10 @@ def settings_of(path: Path) -> Settings:
     if task == "gdm":
         return build(GdmTrainingSettings, content, path.name)
     if task == "field":
-        return FieldTrainingSettings.of(content, path.name)
+        found = SYSTEMS.get(str(content.get("model")))
+        of_frames = found is None or found.is_frame_model
+        field: Settings = (FieldTrainingSettings if of_frames else found.settings_class()).of(content, path.name)
+        return field
     return build(TrainingSettings, content, path.name)
 
 
@@ -81,7 +89,7 @@ def train(
         logging.getLogger().setLevel(logging.ERROR)  # one process speaks
     recipe = recipe_of(model or "gmd")
     settings = settings_of(settings_file or recipe)
-    learnt = settings.model if isinstance(settings, FieldTrainingSettings) else settings.task
+    learnt = settings.model if isinstance(settings, FieldSettings) else settings.task
     if model is not None and learnt != model:
         raise UserError(f"{settings_file} trains {learnt}, not {model}", "leave out --model, or give other --settings")
     if not resume and is_run(out):
@@ -96,10 +104,14 @@ def train(
         return run.train(
             settings, _given(prepared, "data"), _given(music, "music"), out, resume=resume, minutes=minutes
         )
-    if isinstance(settings, FieldTrainingSettings):
-        from models.field import run as field_run
+    if isinstance(settings, FieldSettings):
+        field_run = importlib.import_module(entry(settings.model).run)
+        folder: Path = field_run.train(settings, _given(prepared, "data"), out, resume=resume, minutes=minutes)
+        return folder
+    if isinstance(settings, RecurrentTrainingSettings):
+        from models.players import recurrent_training
 
-        return field_run.train(settings, _given(prepared, "data"), out, resume=resume, minutes=minutes)
+        return recurrent_training.train(settings, prepared, _given(music, "music"), out, resume=resume, minutes=minutes)
     from models import gdm_run
 
     return gdm_run.train(settings, prepared, _given(music, "music"), out, resume=resume, minutes=minutes)
@@ -111,7 +123,8 @@ def export(run: Path, prepared: Path | None, music: Path | None, folder: Path, *
     Raises:
         UserError: there is no such run, or its data is missing.
     """
-    task = FinishedRun.find(run).task
+    finished = FinishedRun.find(run)
+    task = finished.task
     if task == "gmd":
         from models import gmd_run
 
@@ -121,9 +134,12 @@ def export(run: Path, prepared: Path | None, music: Path | None, folder: Path, *
 
         gdm_run.export(run, prepared, _given(music, "music"), folder, step=step)
     elif task == "field":
-        from models.field import run as field_run
-
+        field_run = importlib.import_module(entry(str(finished.settings.get("model"))).run)
         field_run.export(run, _given(prepared, "data"), folder, step=step)
+    elif task == "recurrent_player":
+        from models.players import recurrent_training
+
+        recurrent_training.export(run, prepared, _given(music, "music"), folder, step=step)
     else:
         raise UserError(f"training run {run} learnt '{task}'", "give its gmd/ or its gdm/")
 

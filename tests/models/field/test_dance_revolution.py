@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from torch import Tensor
 from models.field.dance_revolution.model import DanceRevolution, DanceRevolutionSettings, own_poses_mask
 from models.field.dance_revolution.settings import CurriculumSettings
 from models.field.frame_model import FrameBatch, FrameSizes
-from models.learning.settings import build
+from models.field.registry import RECIPES
+from models.field.settings import FieldTrainingSettings
+from models.learning.settings import build, load_recipe
 
 SIZES = FrameSizes(music=6, pose=5, styles=3, frame_rate_hz=15.0)
 FRAMES = 14
@@ -212,3 +215,29 @@ def test_saved_weights_dance_the_same(tmp_path) -> None:
 def test_wrong_settings_are_refused(content: dict[str, object], message: str) -> None:
     with pytest.raises(Exception, match=message):
         build(DanceRevolutionSettings, content, "test")
+
+
+def test_ablations_differ_from_the_recipe_in_one_thing_and_own_poses_come_within_the_budget() -> None:
+    recipe = FieldTrainingSettings.of(load_recipe(RECIPES / "dance_revolution.toml"))
+    paths = sorted((RECIPES / "ablations").glob("*_*.toml"))
+    variants = {path.stem: load_recipe(path) for path in paths}
+    variants = {name: content for name, content in variants.items() if content["model"] == "dance_revolution"}
+    assert len(variants) >= 8
+    ends = {}
+    for name, content in variants.items():
+        variant = FieldTrainingSettings.of(content, name)
+        assert variant.name == name
+        same = replace(variant, name=recipe.name, network=recipe.network, epoch_steps=recipe.epoch_steps)
+        assert same == recipe
+        kept = {"curriculum": recipe.network.curriculum}
+        if name.startswith("learning"):
+            assert replace(variant.network, **kept) == recipe.network
+        else:
+            assert variant.network.curriculum == recipe.network.curriculum
+            assert variant.network != recipe.network
+        epoch = (recipe.optimiser.steps - 1) / variant.epoch_steps
+        ends[name] = variant.network.curriculum.own_length(epoch, recipe.window_frames)
+    grown = {ends[f"learning_{form}"] for form in ("square", "exponential")} | {ends["encoder_lstm"]}
+    assert max(grown) - min(grown) <= 2
+    assert min(grown) > recipe.window_frames // 2
+    assert (ends["learning_teacher_forcing"], ends["learning_const"]) == (0, 10)

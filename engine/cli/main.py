@@ -318,8 +318,11 @@ def export(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder made by `prepare`.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where tables and dances go.")],
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder made by `prepare`.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where tables, dances and the page go."),
+    ] = None,
     model: Annotated[
         list[Path] | None, typer.Option("--model", metavar="DIR", help="Exported model; the shipped one by default.")
     ] = None,
@@ -341,26 +344,62 @@ def evaluate(
         typer.Option("--rival", metavar="DIR", help="Exported system of the field. Those of one name: its trainings."),
     ] = None,
     shown: Annotated[bool, typer.Option("--shown", help="Rivals also as the stage shows them.")] = False,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option("--report", metavar="DIR", help="A page, evaluation.html, of evaluations in here. Repeatable."),
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option("--audio", metavar="DIR", help="What `prepare` was given: puts the songs into the page."),
+    ] = None,
+    page_seconds: Annotated[float, typer.Option("--page-seconds", help="Of each dance in the page.")] = 30.0,
+    page_seeds: Annotated[int, typer.Option("--page-seeds", help="Dances of a system to a song in the page.")] = 1,
+    direction: Annotated[
+        str, typer.Option("--direction", metavar="music-to-dance|dance-to-music", help="Which side is measured.")
+    ] = "music-to-dance",
+    music: Annotated[
+        Path | None, typer.Option("--music", metavar="DIR", help="Dance to music: MIDI corpora to compare with.")
+    ] = None,
+    composer: Annotated[
+        list[Path] | None,
+        typer.Option("--composer", metavar="DIR", help="Dance to music: exported model; the shipped one by default."),
+    ] = None,
 ) -> None:
-    """Measure dancers side by side on held-out songs: tables as JSON and Markdown; goes on where it was stopped."""
-    from engine.cli.offline import evaluate_models
+    """Measure dancers side by side on held-out songs: tables as JSON and Markdown; goes on where it was stopped.
 
-    evaluate_models(
-        data,
-        model or [],
-        fixed_rate or [],
-        out,
-        split,
-        protocol,
-        seeds,
-        seconds,
-        tempo or [],
-        long,
-        system or [],
-        energy,
-        rival or [],
-        shown,
-    )
+    With --report alone nothing is measured: the page is made of what was, into --out or the first of the folders.
+    """
+    from engine.cli.offline import evaluate_composers, evaluate_models, write_page
+
+    if direction not in ("music-to-dance", "dance-to-music"):
+        raise UserError(f"no direction '{direction}'", "give music-to-dance or dance-to-music")
+    if direction == "dance-to-music":
+        if data is None or out is None:
+            raise UserError("nothing to evaluate", "give --data DIR and --out DIR")
+        evaluate_composers(data, music, out, composer or [], rival or [], split, seeds, system or [])
+        return
+    if data is not None and out is not None:
+        evaluate_models(
+            data,
+            model or [],
+            fixed_rate or [],
+            out,
+            split,
+            protocol,
+            seeds,
+            seconds,
+            tempo or [],
+            long,
+            system or [],
+            energy,
+            rival or [],
+            shown,
+        )
+    elif data is not None or not report:
+        raise UserError("nothing to evaluate", "give --data DIR and --out DIR, or --report DIR for a page")
+    if report:
+        page = write_page(report, out or report[0], audio, page_seconds, page_seeds)
+        Console().print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)", highlight=False, markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -62,3 +62,25 @@ def evaluate_models(
         split, protocol, seeds, seconds, tuple(courses), long_songs, tuple(systems), energy
     )
     load("models.evaluate", "evaluate")(data, out, plan, models, fixed_rate, rivals, shown=shown)
+
+
+def evaluate_composers(
+    data: Path,
+    music: Path | None,
+    out: Path,
+    composers: list[Path],
+    rivals: list[Path],
+    split: str,
+    seeds: int,
+    systems: list[str],
+) -> None:
+    """Measure players of music side by side on held-out dances. Raises `UserError` if something cannot be used."""
+    plan = load("models.evaluate_players", "PlayersPlan")(split, seeds, tuple(systems))
+    load("models.evaluate_players", "evaluate_players")(data, music, out, plan, composers, rivals)
+
+
+def write_page(evaluations: list[Path], out: Path, audio: Path | None, seconds: float, seeds: int) -> Path:
+    """Write one page of evaluations; return its path. Raises `UserError` if one cannot be used."""
+    settings = load("models.evaluation.html.page", "PageSettings")(audio, seconds, seeds)
+    written: Path = load("models.evaluation.html.page", "write_page")(evaluations, out, settings)
+    return written

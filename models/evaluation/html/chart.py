@@ -38,7 +38,7 @@ def time_chart(over_time: Mapping[str, Sequence[float]]) -> Markup:
     places = max(map(len, lines.values()))
     step = (_WIDTH - _LEFT - _RIGHT) / max(places - 1, 1)
     parts = [
-        *(_horizontal(axis.at(v), number(v)) for v in axis.ticks),
+        *(_horizontal(axis.at(v), f"{v:g}") for v in axis.ticks),
         *(
             tag("text", str(_CLIP_S * i), {"x": f"{_LEFT + i * step:.1f}", "y": f"{_HEIGHT - 20:.1f}", "class": "x"})
             for i in range(places)
@@ -84,7 +84,7 @@ def interval_chart(
     for value in axis.ticks:
         x = f"{axis.at(value):.1f}"
         parts.append(tag("line", "", {"x1": x, "x2": x, "y1": "4", "y2": f"{height - 22:.0f}", "class": "grid"}))
-        parts.append(tag("text", number(value), {"x": x, "y": f"{height - 8:.0f}", "class": "x"}))
+        parts.append(tag("text", f"{value:g}", {"x": x, "y": f"{height - 8:.0f}", "class": "x"}))
     if math.isfinite(floor):
         x = f"{axis.at(floor):.1f}"
         mark = tag("title", f"real against real: {number(floor)}")

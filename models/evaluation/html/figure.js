@@ -3,9 +3,9 @@
 
 const Figure = (() => {
   const NEAR_M = 4.6; // The camera's distance.
-  const EYE_M = 1.25;
+  const EYE_M = 1.1;
   const FEET = [7, 8, 10, 11];
-  const FOLLOW_S = 1.5;
+  const FOLLOW_S = 0.45;
 
   // As `pack` wrote it: low bytes before high ones, each frame less the one before.
   async function unpack(dance, joints) {
@@ -64,13 +64,13 @@ const Figure = (() => {
     const joints = blend(dance.places, dance.width, low, frame - low, dance.frames);
     const [cx, cz] = blend(dance.centres, 2, low, frame - low, dance.frames);
     const [cos, sin] = [Math.cos(yaw), Math.sin(yaw)];
-    const scale = height * 1.9;
+    const scale = height * 1.62;
     // To the picture: x, y in pixels, and how near it is.
     const project = (x, y, z) => {
       const [dx, dz] = [x - cx, z - cz];
       const depth = NEAR_M - (dz * cos + dx * sin);
       if (depth < 0.5) return null;
-      return [width / 2 + (scale * (dx * cos - dz * sin)) / depth, height * 0.46 - (scale * (y - EYE_M)) / depth, NEAR_M / depth];
+      return [width / 2 + (scale * (dx * cos - dz * sin)) / depth, height * 0.47 - (scale * (y - EYE_M)) / depth, NEAR_M / depth];
     };
     floor(pen, project, cx, cz, ratio, pulse);
     shadows(pen, project, joints, ratio);

@@ -15,8 +15,8 @@ _READING = (
     "Fréchet distance, diversity and multimodality are taken over windows of 4 seconds in kinetic (72) and geometric "
     "(32) features, scored by real dance. A distance of few windows is larger than one of many.",
     "The real dancers' beat is the one found in their own feet: their alignment is an upper bound, not evidence.",
-    "Intervals are over songs only: the choice of songs, not of the training run. Where a system has several training "
-    "seeds, they are named in the table of sizes.",
+    "Intervals are over songs. Where a system was trained several times, its dances are spread over the trainings: "
+    "dance seed k is danced by training k mod n; the table of sizes names them.",
     "Processor time counts all threads together and includes what the system needs beside its network.",
 )
 _LICENCES = (

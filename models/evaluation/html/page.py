@@ -97,7 +97,7 @@ def page(reports: Sequence[Report], player: str = "", sound: bool = False) -> st
     speeds = [tag("h3", label(r)) + speed_table(r) if len(reports) > 1 else speed_table(r) for r in reports if r.facts]
     if speeds:
         sections.append(("speed", "Size, speed, delay", Markup("".join(speeds))))
-    published = Markup("".join(beside_published(table, reports[0]) for table in published_tables()))
+    published = Markup("".join(beside_published(table, reports) for table in published_tables()))
     sections.append(("published", "Beside the papers", published))
     notes = Markup(reading_notes(reports) + licences(sound) + how_made(reports))
     sections.append(("notes", "Notes", notes))
@@ -183,7 +183,8 @@ def _evaluation(report: Report) -> Iterator[Markup]:
     yield tag("div", charts, {"class": "panels"})
     yield tag("p", legend, {"class": "note"})
     yield tag("h3", "The papers' table")
-    yield figures_table(systems, c.PAPERS, report.facts, report.floors)
+    papers = [column for column in c.PAPERS if report.seeds > 1 or column.heading != c.MODES]
+    yield figures_table(systems, papers, report.facts, report.floors)
     yield _legend()
     over_time = time_chart({name: report.over_time[name] for name in systems if name in report.over_time})
     if over_time:
@@ -256,7 +257,7 @@ def _player(data: str, sound: bool) -> Markup:
         tag("output", "0:00.0", {"id": "time"}),
     ]
     keys = [(k, v) for k, v in (("space", "play"), ("← →", "a second"), ("↑ ↓", "another system on the right"))]
-    hints = [part for key, does in keys for part in (tag("kbd", key), f" {does}   ")]
+    hints = [tag("span", [tag("kbd", key), f" {does}"]) for key, does in keys]
     heard = "Recordings, shortened and at a low rate." if sound else "No recordings in this page: a click on each beat."
     return Markup(
         tag(
@@ -269,7 +270,7 @@ def _player(data: str, sound: bool) -> Markup:
                 ], {"class": "choices"}),
                 tag("div", stages, {"class": "stages"}),
                 tag("div", bar, {"class": "bar"}),
-                tag("p", [*hints, heard], {"class": "note"}),
+                tag("p", [*hints, tag("span", heard)], {"class": "note keys"}),
                 tag("p", "", {"id": "trouble", "class": "trouble", "hidden": ""}),
             ],
             {"id": "player"},

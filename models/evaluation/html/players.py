@@ -21,6 +21,7 @@ from engine.skeleton import PARENTS
 from models.clip_sources import ClipSource
 from models.evaluation.cache import KeptDance
 from models.evaluation.facts import SongFacts
+from models.evaluation.html.groups import grouped
 from models.evaluation.html.tables import label
 from models.evaluation.report import Report
 from models.rivals.song import RATE_HZ, Dance
@@ -104,6 +105,10 @@ def _song(
             seen.add(key)
             shown = label(report) if len(reports) > 1 else ""
             dances += _dance(kept, shown, beats_s, length_s)
+    # Real dance first, then ours: what the page shows when it is opened.
+    facts = {name: found for report in reports for name, found in report.facts.items()}
+    order = [name for names in grouped(dict.fromkeys(d.system for d in dances), facts).values() for name in names]
+    dances.sort(key=lambda dance: order.index(dance.system))
     sound = "" if heard is None or source is None else sound_uri(source, begin_s, length_s)
     beats = tuple(round(float(b), 3) for b in beats_s if b <= length_s)
     return PackedSong(song.name, song.style, song.bpm, round(length_s, 3), beats, sound, tuple(dances))

@@ -58,30 +58,35 @@ def published_tables() -> list[Published]:
     ]
 
 
-def beside_published(table: Published, report: Report) -> Markup:
+def beside_published(table: Published, reports: Sequence[Report]) -> Markup:
     """Return a paper's rows, then those measured here, set apart."""
-    heads = [tag("th", c, {"scope": "col"}) for c in ("method", *table.columns)]
+    heads = [tag("th", "method", {"scope": "col", "class": "first"})]
+    heads += [tag("th", column, {"scope": "col"}) for column in table.columns]
     width = {"colspan": str(len(heads)), "scope": "rowgroup"}
     theirs = [tag("tr", tag("th", tag("span", "as published"), width))]
     for method, values in table.rows:
         cells = [tag("td", "–" if v is None else f"{v:g}") for v in values]
         theirs.append(tag("tr", [tag("th", method, {"scope": "row"}), *cells]))
-    ours = []
-    for name in _systems(table, report):
-        cells = [
-            tag("td", _cell(report.systems[name], figure, table.columns[i])) for i, figure in enumerate(table.figures)
-        ]
-        ours.append(tag("tr", [tag("th", name, {"scope": "row"}), *cells]))
     parts = [tag("thead", tag("tr", heads)), tag("tbody", theirs, {"class": "published"})]
-    if ours:
-        head = tag("tr", tag("th", tag("span", f"measured here, {label(report)}"), width))
-        parts.append(tag("tbody", [head, *ours], {"class": "measured"}))
+    for report in reports:
+        ours = [_row(table, report, name) for name in _systems(table, report)]
+        if ours:
+            head = tag("tr", tag("th", tag("span", f"measured here, {label(report)}"), width))
+            parts.append(tag("tbody", [head, *ours], {"class": "measured"}))
+    narrow = {"class": "narrow"} if len(table.columns) < 3 else None
+    framed = tag("div", tag("table", parts, narrow), {"class": "scroll"})
     note = [tag("b", "Not the same measure. "), table.differs, " Source: ", table.source, "."]
-    return Markup(
-        tag("h3", table.title)
-        + tag("div", tag("table", parts), {"class": "scroll"})
-        + tag("p", note, {"class": "note"})
-    )
+    return Markup(tag("h3", table.title) + framed + tag("p", note, {"class": "note"}))
+
+
+def _row(table: Published, report: Report, name: str) -> Markup:
+    figures = report.systems[name]
+    cells = [tag("th", name, {"scope": "row"})]
+    for figure, column in zip(table.figures, table.columns, strict=True):
+        # One dance a song says nothing of how much dances to it differ.
+        known = report.seeds > 1 or not figure.startswith("multimodality")
+        cells.append(tag("td", _cell(figures, figure, column) if known else "–"))
+    return tag("tr", cells)
 
 
 def _systems(table: Published, report: Report) -> Sequence[str]:

@@ -14,6 +14,8 @@ from models.evaluation.report import Figures, Report, number
 from models.metrics import Interval
 
 _NONE = "–"
+_LONG = 24
+"""From so many letters on a cell of text is set as text."""
 
 
 def figures_table(
@@ -49,7 +51,7 @@ def both_table(reports: Sequence[Report], columns: Sequence[Column], facts: Mapp
     labels = [label(report) for report in reports]
     names = list(dict.fromkeys(name for report in reports for name in report.systems))
     best = [[_best(report.systems, c) for report in reports] for c in columns]
-    top = tag("tr", [tag("th", "system", {"rowspan": "2", "scope": "col"})] + [
+    top = tag("tr", [tag("th", "system", {"rowspan": "2", "scope": "col", "class": "first"})] + [
         tag("th", c.title, {"colspan": str(len(reports)), "scope": "colgroup"}) for c in columns
     ])  # fmt: skip
     second = tag("tr", [tag("th", text, {"scope": "col"}) for _ in columns for text in labels])
@@ -63,10 +65,10 @@ def both_table(reports: Sequence[Report], columns: Sequence[Column], facts: Mapp
     return _scrolled(tag("table", [tag("thead", [top, second]), tag("tbody", rows)]))
 
 
-def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]], hint: Mapping[str, str] | None = None) -> Markup:
-    """Return rows of text, the first cell of each its head; hints are by head."""
-    top = [tag("th", head, {"scope": "col", "title": (hint or {}).get(head, "")}) for head in heads]
-    body = [tag("tr", [_name(row[0]), *(tag("td", cell) for cell in row[1:])]) for row in rows]
+def plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+    """Return rows of text, the first cell of each its head."""
+    top = [tag("th", head, {"scope": "col", "class": "" if place else "first"}) for place, head in enumerate(heads)]
+    body = [tag("tr", [_name(row[0]), *map(_words, row[1:])]) for row in rows]
     return _scrolled(tag("table", [tag("thead", tag("tr", top)), tag("tbody", body)]))
 
 
@@ -116,10 +118,10 @@ def share(value: float) -> str:
 def _head(first: str, columns: Sequence[Column]) -> Markup:
     titles = [tag("th", c.title, {"scope": "col", "title": _hint(c)}) for c in columns]
     if not any(c.heading for c in columns):
-        return tag("thead", tag("tr", [tag("th", first, {"scope": "col"}), *titles]))
+        return tag("thead", tag("tr", [tag("th", first, {"scope": "col", "class": "first"}), *titles]))
     headings = [(heading, len(list(run))) for heading, run in groupby(columns, lambda c: c.heading)]
     top = [tag("th", text, {"colspan": str(width), "scope": "colgroup"}) for text, width in headings]
-    corner = tag("th", first, {"rowspan": "2", "scope": "col"})
+    corner = tag("th", first, {"rowspan": "2", "scope": "col", "class": "first"})
     return tag("thead", [tag("tr", [corner, *top]), tag("tr", titles)])
 
 
@@ -130,6 +132,10 @@ def _hint(column: Column) -> str:
 
 def _name(name: str) -> Markup:
     return tag("th", name, {"scope": "row"})
+
+
+def _words(text: str) -> Markup:
+    return tag("td", text, {"class": "words"} if len(text) > _LONG else None)
 
 
 def _cell(figures: Figures, column: Column, best: bool) -> Markup:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.field.dance_revolution.model import DanceRevolution, DanceRevolutionSettings, own_poses_mask
 from models.field.dance_revolution.settings import CurriculumSettings
+from models.field.export import measure_parity, write_graph
 from models.field.frame_model import FrameBatch, FrameSizes
 from models.field.registry import RECIPES
 from models.field.settings import FieldTrainingSettings
@@ -200,6 +201,12 @@ def test_saved_weights_dance_the_same(tmp_path) -> None:
     assert not torch.equal(stepped(model, batch), stepped(other, batch))
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
     assert torch.equal(stepped(model, batch), stepped(other, batch))
+
+
+def test_the_exported_step_is_the_network(tmp_path) -> None:
+    model = make(AHEAD)
+    write_graph(model, tmp_path / "model.onnx")
+    assert measure_parity(model, tmp_path / "model.onnx", frames=20) < 1e-5
 
 
 @pytest.mark.parametrize(

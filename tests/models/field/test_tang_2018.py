@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.field.export import measure_parity, write_graph
 from models.field.frame_model import FrameBatch, FrameSizes
 from models.field.tang_2018 import Tang2018, TangSettings
 from models.learning.settings import build
@@ -107,6 +108,12 @@ def test_saved_weights_dance_the_same(tmp_path) -> None:
     assert not torch.equal(stepped(model, music), stepped(other, music))
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
     assert torch.equal(stepped(model, music), stepped(other, music))
+
+
+def test_the_exported_step_is_the_network(tmp_path) -> None:
+    model = make()
+    write_graph(model, tmp_path / "model.onnx")
+    assert measure_parity(model, tmp_path / "model.onnx", frames=20) < 1e-5
 
 
 @pytest.mark.parametrize("content", [{"phrase_beats": 0}, {"threshold": -1.0}, {"hiden": 3}])

@@ -24,8 +24,10 @@ from models.symbolic.music_metrics import (
     Range,
     beat_coverage,
     beat_hit,
+    onset_tempo_bpm,
     onset_times_s,
     random_shift_null,
+    tempo_error,
 )
 from models.symbolic.step_grid import STEPS_PER_BEAT, StepGrid
 
@@ -98,6 +100,7 @@ class PlayedFigures:
         beat_coverage, beat_coverage_null: share of beats with an onset; shifted at random.
         coupling, coupling_null: correlation of loudness with movement energy over two beats; the music shifted at
             random against the dance.
+        tempo_error: of the tempo heard in the onsets against the dance's [octaves]; half and double time are right.
         onsets: steps in which drums, bass, chord and lead begin something, per bar.
         measures: of the music itself.
     """
@@ -112,6 +115,7 @@ class PlayedFigures:
     beat_coverage_null: float
     coupling: float
     coupling_null: float
+    tempo_error: float
     onsets: tuple[float, float, float, float]
     measures: MusicMeasures
 
@@ -135,6 +139,7 @@ def measure(grid: StepGrid, energy: Floats, style: str, seed: int) -> PlayedFigu
         random_shift_null(beat_coverage, onsets, beats),
         coupling,
         null,
+        tempo_error(onset_tempo_bpm(grid), float(np.median(grid.tempo_bpm)), octaves=True),
         (drums, bass, chord, lead),
         MusicMeasures.of(grid),
     )

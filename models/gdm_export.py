@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from engine.types import TICKS_PER_BEAT
 from models.artifacts import GdmManifest, file_digest
 from models.gdm import NOISE_SIZE, Gdm
 from models.gdm_sequences import MusicSampler
+from models.music_conditioning import MUSIC_CONDITION_SIZE
 from models.onnx_composer import MODEL_FILE, TABLES_FILE
 from models.transformer import ROTARY_BASE, RingState, rotary_angles
 
@@ -109,6 +110,22 @@ def export_gdm(model: Gdm, sampler: MusicSampler, facts: GdmExportFacts, folder:
         external_data=False,
         verbose=False,
     )
+    save_tables(sampler, folder)
+    parity = measure_parity(model, folder / MODEL_FILE)
+    require_parity(parity, folder)
+    manifest = replace(
+        composer_manifest(model, sampler, facts, parity, folder, history=config.history_size),
+        attentions=config.attentions,
+        heads=config.heads,
+        window=config.window,
+        head_size=config.head_size,
+    )
+    manifest.save(folder)
+    return manifest
+
+
+def save_tables(sampler: MusicSampler, folder: Path) -> None:
+    """Write the tables that a composer on stage needs beside its network: normalisation and phrases."""
     table = sampler.table(np.random.Generator(np.random.PCG64(0)), _PHRASES)
     save_file(
         {
@@ -120,24 +137,39 @@ def export_gdm(model: Gdm, sampler: MusicSampler, facts: GdmExportFacts, folder:
         },
         folder / TABLES_FILE,
     )
-    parity = measure_parity(model, folder / MODEL_FILE)
+
+
+def require_parity(parity: float, folder: Path) -> None:
+    """Raise UserError if a graph differs from its model by too much, or by what is no number."""
     if not parity < TOLERANCE:
         raise UserError(f"export to {folder}: the graph differs from the model by {parity:.2g}", "report this as a bug")
-    spec = PoseFeatureSpec()
-    manifest = GdmManifest(
+
+
+def composer_manifest(
+    model: nn.Module,
+    sampler: MusicSampler,
+    facts: GdmExportFacts,
+    parity: float,
+    folder: Path,
+    *,
+    history: int,
+    recurrent: tuple[int, int] | None = None,
+) -> GdmManifest:
+    """Return the manifest of an exported network, without rings; its files are in the folder."""
+    return GdmManifest(
         name=facts.name,
-        pose_spec=spec.digest,
+        pose_spec=PoseFeatureSpec().digest,
         pose_count=len(sampler.pose_mean),
         ticks_per_beat=TICKS_PER_BEAT,
         lookahead_ticks=sampler.settings.lookahead_ticks,
         tempo_range_bpm=_TEMPO_RANGE_BPM,
-        condition_size=config.condition_size,
-        history_size=config.history_size,
+        condition_size=MUSIC_CONDITION_SIZE,
+        history_size=history,
         noise_size=NOISE_SIZE,
-        attentions=config.attentions,
-        heads=config.heads,
-        window=config.window,
-        head_size=config.head_size,
+        attentions=0,
+        heads=0,
+        window=0,
+        head_size=0,
         rotary_base=ROTARY_BASE,
         temperature=facts.temperature,
         cutoff=facts.cutoff,
@@ -147,9 +179,8 @@ def export_gdm(model: Gdm, sampler: MusicSampler, facts: GdmExportFacts, folder:
         training_hours=round(facts.training_hours, 2),
         training_set=facts.training_set,
         files={name: file_digest(folder / name) for name in (MODEL_FILE, TABLES_FILE)},
+        recurrent=recurrent,
     )
-    manifest.save(folder)
-    return manifest
 
 
 def measure_parity(model: Gdm, path: Path, steps: int = 160) -> float:

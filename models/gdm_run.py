@@ -17,17 +17,19 @@ from models.gdm_data import MusicData, fit_phrases, load_dances, load_music, mus
 from models.gdm_export import GdmExportFacts, export_gdm
 from models.gdm_lesson import GdmLesson, gdm_config
 from models.gdm_sequences import MusicSampler
-from models.gdm_training import GdmTrainingSettings
+from models.gdm_training import GdmTrainingSettings, PlayerTrainingSettings
 from models.learning.finished import FinishedRun
 from models.learning.launch import open_fabric
 from models.learning.loop import Learning
 
 log = logging.getLogger(__name__)
 
-_TRAINING_SET = (
+TRAINING_SET = (
     "POP909 (MIT), Groove MIDI Dataset (CC BY 4.0), Ryan's Mammoth Collection (abc); music transcribed from the pairs "
     "of music and dance published with Tang et al. 2018 (waltz, rumba, cha-cha, tango), no licence stated"
 )
+TEMPERATURE, CUTOFF = (0.85, 0.85, 0.75, 0.9), 3.0
+"""Of drums, bass, chord and lead on the stage, and what is never played; chosen on the validation split."""
 
 
 def train(
@@ -70,8 +72,8 @@ def export(
     folder: Path,
     *,
     step: int | None = None,
-    temperature: tuple[float, float, float, float] = (0.85, 0.85, 0.75, 0.9),
-    cutoff: float = 3.0,
+    temperature: tuple[float, float, float, float] = TEMPERATURE,
+    cutoff: float = CUTOFF,
 ) -> GdmManifest:
     """Export the weights of a run at a step (the newest if None) for the stage; see `models.gdm_export`."""
     finished = FinishedRun.find(run)
@@ -80,7 +82,7 @@ def export(
     sampler, _ = samplers(load_data(prepared, corpora, run.parent / "grids"), settings)
     model = Gdm(gdm_config(sampler, settings)).eval()
     model.load_state_dict(weights)
-    facts = GdmExportFacts(settings.name, temperature, cutoff, chosen, finished.hours_until(chosen), _TRAINING_SET)
+    facts = GdmExportFacts(settings.name, temperature, cutoff, chosen, finished.hours_until(chosen), TRAINING_SET)
     return export_gdm(model, sampler, facts, folder)
 
 
@@ -96,7 +98,7 @@ def load_data(prepared: Path | None, corpora: Path, cache: Path | None) -> Music
     return data
 
 
-def samplers(data: MusicData, settings: GdmTrainingSettings) -> tuple[MusicSampler, dict[str, MusicSampler]]:
+def samplers(data: MusicData, settings: PlayerTrainingSettings) -> tuple[MusicSampler, dict[str, MusicSampler]]:
     """Return the sampler of the training pieces and those of the validation pieces: music alone, and dances."""
     music = {kind: group for kind, group in data.train.items() if kind != "dance"}
     phrases = fit_phrases(music)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,23 +11,15 @@ from numpy.typing import NDArray
 
 from engine.skeleton import (
     JOINT_COUNT,
-    axis_angle_to_matrix,
     axis_angle_to_quaternion,
     matrix_to_axis_angle,
-    matrix_to_six_d,
     quaternion_to_axis_angle,
     six_d_to_matrix,
     slerp,
 )
+from engine.types import MotionChunk
 from models.field.frames import Floats
-from models.motion_representation import (
-    CONTACTS,
-    DISPLACEMENT,
-    HEADING,
-    HEIGHT,
-    ROTATIONS,
-    TICK_SIZE,
-)
+from models.motion_representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS
 
 
 @dataclass(frozen=True)
@@ -41,8 +34,31 @@ class _Placed:
     contacts: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class PathTick:
+    """What is shown at a tick: joint quaternions (24, 4) without the heading, the changes of heading [rad] and of the
+    ground position (left, forward) [m] since the tick before, height [m] and contacts (4,)."""
+
+    quaternions: NDArray[np.float64]
+    turned: float
+    moved: tuple[float, float]
+    height: float
+    contacts: NDArray[np.float64]
+
+
+def chunk_of(ticks: Sequence[PathTick]) -> MotionChunk:
+    """Return ticks as motion in the dancer's own heading frame."""
+    return MotionChunk(
+        rotations=np.asarray(quaternion_to_axis_angle(np.stack([t.quaternions for t in ticks])), np.float32),
+        heading_delta_rad=np.array([t.turned for t in ticks], np.float32),
+        root_delta_m=np.array([t.moved for t in ticks], np.float32),
+        root_height_m=np.array([t.height for t in ticks], np.float32),
+        contacts=np.clip(np.stack([t.contacts for t in ticks]), 0.0, 1.0).astype(np.float32),
+    )
+
+
 class FramePath:
-    """The path that frames make, one after the other, and tick vectors of it at any later times.
+    """The path that frames make, one after the other, and what is shown of it at any later times.
 
     Only the newest two frames are kept: a tick lies between them, or before them by less than a frame.
 
@@ -84,21 +100,20 @@ class FramePath:
         self._frames = (before, placed)
         self._newest += 1
 
-    def tick(self, time_s: float) -> Floats:
-        """Return the tick vector (152,) at a time up to `end_s`; its changes are since the tick asked for before."""
+    def tick(self, time_s: float) -> PathTick:
+        """Return what is shown at a time up to `end_s`; its changes are since the tick asked for before."""
         share = min(max(1.0 - (self.end_s - time_s) * self._rate, 0.0), 1.0)
         now, before = self._between(share), self._shown
         self._shown = now
         sine, cosine = math.sin(before.heading), math.cos(before.heading)
         x, z = now.position - before.position
-        tick = np.empty(TICK_SIZE, np.float32)
-        matrices = axis_angle_to_matrix(quaternion_to_axis_angle(now.quaternions))
-        tick[ROTATIONS] = matrix_to_six_d(matrices).reshape(-1)
-        tick[HEIGHT] = now.height
-        tick[HEADING] = now.heading - before.heading
-        tick[DISPLACEMENT] = cosine * x - sine * z, sine * x + cosine * z
-        tick[CONTACTS] = now.contacts
-        return tick
+        return PathTick(
+            now.quaternions,
+            now.heading - before.heading,
+            (cosine * x - sine * z, sine * x + cosine * z),
+            now.height,
+            now.contacts,
+        )
 
     def _between(self, share: float) -> _Placed:
         one, other = self._frames

@@ -19,11 +19,10 @@ from engine.features import FeatureSpec
 from engine.types import TICKS_PER_BEAT, GeneratorInfo, MotionChunk, MotionRequest
 from models.conditioning import STYLES
 from models.field.artifact import MODEL_FILE, FrameManifest, FrameTables
-from models.field.frame_clock import FramePath
+from models.field.frame_clock import FramePath, chunk_of
 from models.field.frames import Floats, limited
 from models.field.onnx_frames import OnnxDancing
 from models.field.registry import entry
-from models.motion_representation import chunk_from_ticks
 
 Report = Callable[[str, str], None]
 """Takes a level ("info", "warning", "error") and a message for the operator."""
@@ -108,7 +107,7 @@ class FrameGenerator:
                 self._pose = found
             ticks.append(path.tick(self._time_s))
             self._time_s += tick_s
-        return chunk_from_ticks(np.stack(ticks))
+        return chunk_of(ticks)
 
     def _hear(self, request: MotionRequest) -> None:
         newest = request.first_tick - LEAD_TICKS

@@ -17,12 +17,13 @@ from gmd_fixtures import clip
 from prepared_fixtures import prepared_clip
 
 from engine.errors import UserError
-from models.field.frame_clock import FramePath
+from models.field.frame_clock import FramePath, chunk_of
 from models.field.frames import POSE_LIMIT, FrameScales, beat_values, limited, roll_out
 from models.field.song_frames import SongFrames
 from models.field.windows import FrameClip, WindowSampler, fit_scales, start_poses
 from models.gmd_data import load_dances
 from models.motion_representation import CONTACTS, HEADING, HEIGHT, motion_from_ticks
+from models.rivals.gmd_dancer import ticks_of
 from models.rivals.song import Song
 
 RATE = 15.0
@@ -167,7 +168,7 @@ def test_frames_at_ticks_of_any_tempo_follow_the_same_path(tick_hz: float) -> No
             path.append(dance[path.next_frame + 1])
         ticks.append(path.tick(time_s))
         time_s += 1.0 / tick_hz
-    found = np.stack(ticks)
+    found = ticks_of(chunk_of(ticks))
     rotations, way = motion_from_ticks(found)
     true_rotations, true_way = motion_from_ticks(dance[1:])
     times = np.arange(len(found)) / tick_hz

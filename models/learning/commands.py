@@ -21,9 +21,9 @@ from models.players.recurrent_training import RecurrentTrainingSettings
 from models.training import TrainingSettings
 
 FieldSettings = FieldTrainingSettings | DancingToMusicSettings
-Settings = TrainingSettings | GdmTrainingSettings | DualSettings | FieldSettings
+Settings = TrainingSettings | GdmTrainingSettings | DualSettings | FieldSettings | RecurrentTrainingSettings
 
-TASKS = ("gmd", "gdm", "dual", "field")
+TASKS = ("gmd", "gdm", "dual", "field", "recurrent_player")
 _OUR_RECIPES = RECIPES.parent
 _OURS = ("gmd", "gdm", "dual")
 _RIVALS = (*SYSTEMS, "recurrent_player")
@@ -58,6 +58,8 @@ def settings_of(path: Path) -> Settings:
         of_frames = found is None or found.is_frame_model
         field: Settings = (FieldTrainingSettings if of_frames else found.settings_class()).of(content, path.name)
         return field
+    if task == "recurrent_player":
+        return RecurrentTrainingSettings.of(content, path.name)
     return build(TrainingSettings, content, path.name)
 
 

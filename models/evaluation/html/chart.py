@@ -54,7 +54,8 @@ def time_chart(over_time: Mapping[str, Sequence[float]]) -> Markup:
         style = {"stroke": ink, "stroke-dasharray": dashes or "none"}
         dots = [
             tag("circle", tag("title", f"{name}, {_CLIP_S * i} s: {number(v)}"),
-                {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "3.2", "fill": ink})
+                {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": "3.2", "fill": ink,
+                  "data-name": name, "data-value": number(v), "data-when": f"{_CLIP_S * i} s"})
             for i, (x, y, v) in enumerate(points)
         ]  # fmt: skip
         parts.append(tag("g", [tag("polyline", "", {"points": way, **style}), *dots], {"data-line": str(index)}))

@@ -22,7 +22,8 @@ for (const figure of document.querySelectorAll(".over-time")) {
     [...line.querySelectorAll("circle")].map((dot) => ({
       x: Number(dot.getAttribute("cx")),
       y: Number(dot.getAttribute("cy")),
-      text: dot.querySelector("title").textContent,
+      text: `${dot.dataset.value}   ${dot.dataset.name}`,
+      when: dot.dataset.when,
     })));
   const drawing = figure.querySelector("svg.lines");
   drawing.addEventListener("pointermove", (event) => {
@@ -30,7 +31,7 @@ for (const figure of document.querySelectorAll(".over-time")) {
     const at = ((event.clientX - box.left) / box.width) * drawing.viewBox.baseVal.width;
     const near = Math.min(...points.map((p) => Math.abs(p.x - at)));
     const here = points.filter((p) => Math.abs(Math.abs(p.x - at) - near) < 0.01).sort((a, b) => a.y - b.y);
-    tip.textContent = here.map((p) => p.text).join("\n");
+    tip.textContent = [here[0].when, ...here.map((p) => p.text)].join("\n");
     tip.hidden = false;
     const frame = figure.getBoundingClientRect();
     const right = event.clientX - frame.left + 18;

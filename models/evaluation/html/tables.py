@@ -14,7 +14,7 @@ from models.evaluation.report import Figures, Report, number
 from models.metrics import Interval
 
 _NONE = "–"
-_LONG = 24
+_LONG = 16
 """From so many letters on a cell of text is set as text."""
 
 

@@ -16,6 +16,7 @@ from models.symbolic.music_metrics import (
     empty_bar_rate,
     groove_similarity,
     note_density,
+    onset_tempo_bpm,
     onset_times_s,
     pitch_class_entropy,
     polyphony,
@@ -60,6 +61,15 @@ def test_tempo_errors() -> None:
     assert tempo_error(60.0, 120.0) == 1.0
     assert tempo_error(60.0, 120.0, octaves=True) == 0.0
     assert tempo_error(126.0, 120.0) == pytest.approx(0.0704, abs=1e-3)
+
+
+def test_the_tempo_of_the_onsets() -> None:
+    for bpm in (90.0, 120.0, 133.0):
+        assert onset_tempo_bpm(piece([60, 62] * 30, bpm=bpm)) == pytest.approx(bpm, rel=0.02)
+        # Notes on every beat and a half are another tempo, which no octave mends.
+        syncopated = onset_tempo_bpm(piece([60, 62] * 30, step=6, bpm=bpm))
+        assert tempo_error(syncopated, bpm, octaves=True) == pytest.approx(0.415, abs=0.03)
+    assert np.isnan(onset_tempo_bpm(piece([60] * 2)))
 
 
 def test_entropy_counts_pitch_classes() -> None:

@@ -37,6 +37,7 @@ from models.metrics.distribution import (
     within_diversity,
 )
 from models.metrics.geometric import RELATIONS, geometric_clip_features, geometric_features
+from models.metrics.joins import JoinFigures, join_displacements, join_figures
 from models.metrics.kinetic import CLIP_S, clip_features, clip_starts, kinetic_features
 from models.metrics.resampling import RESAMPLES, Interval, bootstrap
 from models.metrics.style import StyleClassifier, style_features
@@ -47,6 +48,7 @@ __all__ = [
     "RESAMPLES",
     "BeatFigures",
     "Interval",
+    "JoinFigures",
     "Moments",
     "Reference",
     "StyleClassifier",
@@ -70,6 +72,8 @@ __all__ = [
     "frozen_share",
     "geometric_clip_features",
     "geometric_features",
+    "join_displacements",
+    "join_figures",
     "kinetic_features",
     "mean_distance",
     "multimodality",

@@ -31,7 +31,7 @@ class UnitManifest:
         unit_beats, unit_poses: of music that a unit lasts, and in it.
         units: composed at once; a change in the music is danced after so many.
         heard_ticks: of music that they are composed to.
-        movement_size, initial_size, style_noise_size: of z_mov, of z_ini, and of the noise beside the style.
+        movement_size, initial_size, noise_size: of z_mov, of z_ini, and of the noise that a sequence takes.
         styles: it has start poses of.
         tempo_range_bpm: of the stage.
         parameters: weights in the exported graphs.
@@ -56,7 +56,7 @@ class UnitManifest:
     heard_ticks: int
     movement_size: int
     initial_size: int
-    style_noise_size: int
+    noise_size: int
     styles: tuple[str, ...]
     tempo_range_bpm: tuple[float, float]
     parameters: int
@@ -71,7 +71,7 @@ class UnitManifest:
     @property
     def plan(self) -> UnitPlan:
         """Return the sizes that a dancer needs."""
-        return UnitPlan(self.unit_beats, self.heard_ticks, self.style_noise_size, self.initial_size)
+        return UnitPlan(self.unit_beats, self.heard_ticks, self.noise_size, self.initial_size)
 
     def save(self, folder: Path) -> None:
         """Write the manifest."""

@@ -46,12 +46,12 @@ class UnitPlan:
     Attributes:
         beats: of music that a unit lasts.
         heard_ticks: of music that a sequence is composed to.
-        style_noise, initial_noise: Gaussian numbers that a sequence, and a unit, takes.
+        noise, initial_noise: Gaussian numbers that a sequence, and a unit, takes.
     """
 
     beats: int
     heard_ticks: int
-    style_noise: int
+    noise: int
     initial_noise: int
 
 
@@ -107,7 +107,7 @@ class UnitDancer:
         """Return the next unit (n, 152), whose first tick is `tick` and whose last is on a beat."""
         plan = self._plan
         if not self._movements:
-            noise = self._random.standard_normal(plan.style_noise, np.float32)
+            noise = self._random.standard_normal(plan.noise, np.float32)
             self._movements = list(self._model.compose(self._heard, noise))
         assert self._pose is not None
         noise = self._random.standard_normal(plan.initial_noise, np.float32)

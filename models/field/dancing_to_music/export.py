@@ -63,7 +63,7 @@ def export(run: Path, prepared: Path, folder: Path, *, step: int | None = None) 
         heard_ticks=settings.hearing.ticks,
         movement_size=sizes.movement,
         initial_size=sizes.initial,
-        style_noise_size=sizes.style_noise,
+        noise_size=sizes.noise,
         styles=tuple(name for index, name in enumerate(STYLES) if index in bank.tables.start_styles),
         tempo_range_bpm=_TEMPO_RANGE_BPM,
         parameters=sum(_weights(folder / name) for name in (COMPOSE_FILE, UNIT_FILE)),
@@ -114,7 +114,7 @@ def write_graphs(model: DancingToMusic, settings: DancingToMusicSettings, tables
     """Export both graphs for one dancer."""
     sizes, model = settings.network, model.cpu().eval()
     music = torch.zeros(1, settings.hearing.ticks, tables.music_size)
-    _write(_Compose(model), {"music": music, "noise": torch.zeros(1, sizes.style_noise)}, folder / COMPOSE_FILE)
+    _write(_Compose(model), {"music": music, "noise": torch.zeros(1, sizes.noise)}, folder / COMPOSE_FILE)
     inputs = {
         "pose": torch.zeros(1, len(tables.pose_mean)),
         "movement": torch.zeros(1, sizes.movement),
@@ -130,7 +130,7 @@ def measure_parity(model: DancingToMusic, settings: DancingToMusicSettings, tabl
     sizes, worst = settings.network, 0.0
     for _ in range(_PROBES):
         music = random.standard_normal((settings.hearing.ticks, tables.music_size), np.float32)
-        noise = random.standard_normal(sizes.style_noise, np.float32)
+        noise = random.standard_normal(sizes.noise, np.float32)
         movements = torch_units.compose(music, noise)
         worst = max(worst, float(np.abs(exported.compose(music, noise) - movements).max()))
         pose = random.standard_normal(len(tables.pose_mean), np.float32)
@@ -142,7 +142,7 @@ def measure_parity(model: DancingToMusic, settings: DancingToMusicSettings, tabl
 
 def _write(graph: nn.Module, inputs: dict[str, Tensor], path: Path) -> None:
     torch.onnx.export(
-        graph,
+        graph.eval(),
         tuple(inputs.values()),
         str(path),
         dynamo=True,

@@ -32,17 +32,20 @@ _VALIDATION_DRAWS = 1 << 31
 
 @dataclass
 class DecompositionBatch:
-    """B units (B, poses, 152) with their noise (B, i) and (B, m), and music (B, W, M) of styles (B,)."""
+    """B units (B, poses, 152) with their noise (B, i) and (B, m), music (B, W, M) of styles (B,), and the share of the
+    first stage that is over."""
 
     units: Tensor
     initial_noise: Tensor
     movement_noise: Tensor
     music: Tensor
     styles: Tensor
+    progress: float = 1.0
 
     def to(self, device: torch.device) -> DecompositionBatch:
         """Return the batch on a device."""
-        return DecompositionBatch(*(part.to(device) for part in vars(self).values()))
+        parts = (self.units, self.initial_noise, self.movement_noise, self.music, self.styles)
+        return DecompositionBatch(*(part.to(device) for part in parts), self.progress)
 
 
 class DecompositionObjective(nn.Module):
@@ -55,11 +58,12 @@ class DecompositionObjective(nn.Module):
     def forward(self, batch: DecompositionBatch) -> dict[str, Tensor]:
         """Return the weighted losses by name."""
         w = self._weights
+        risen = min(1.0, batch.progress / w.divergence_rise) if w.divergence_rise else 1.0
         losses = self.model.units.losses(batch.units, batch.initial_noise, batch.movement_noise)
         return {
             "unit": w.reconstruction * losses["unit"],
-            "kl_initial": w.divergence * losses["kl_initial"],
-            "kl_movement": w.divergence * losses["kl_movement"],
+            "kl_initial": risen * w.divergence_initial * losses["kl_initial"],
+            "kl_movement": risen * w.divergence * losses["kl_movement"],
             "music_style": self.model.classifier.loss(batch.music, batch.styles),
         }
 
@@ -81,7 +85,9 @@ class DecompositionLesson:
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> DecompositionBatch:
         """Draw the units and the music at some places of a step's global batch."""
-        return self._draw(self.bank, [sequence_random(self.settings.seed, step, p) for p in places]).to(device)
+        batch = self._draw(self.bank, [sequence_random(self.settings.seed, step, p) for p in places])
+        batch.progress = step / self.settings.optimiser.steps
+        return batch.to(device)
 
     def before(self, step: int) -> None:
         """Nothing is refitted."""
@@ -166,7 +172,7 @@ class CompositionLesson:
         music, _ = self.bank.music(found, randoms)
         with torch.no_grad():
             style = self.model.decomposition.classifier.style(music.to(device))
-        noise = _noise(randoms, sizes.dance + sizes.style_noise).to(device)
+        noise = _noise(randoms, sizes.dance + sizes.noise).to(device)
         return CompositionBatch(torch.stack(rows).to(device), style, noise[:, : sizes.dance], noise[:, sizes.dance :])
 
     def before(self, step: int) -> None:
@@ -210,7 +216,7 @@ class CompositionLesson:
 def unit_plan(settings: DancingToMusicSettings) -> UnitPlan:
     """Return the sizes that a dancer of a run needs."""
     sizes = settings.network
-    return UnitPlan(settings.unit.beats, settings.hearing.ticks, sizes.style_noise, sizes.initial)
+    return UnitPlan(settings.unit.beats, settings.hearing.ticks, sizes.noise, sizes.initial)
 
 
 def _noise(randoms: Sequence[np.random.Generator], size: int) -> Tensor:

@@ -27,7 +27,7 @@ class CompositionBatch:
         movements: (B, N, m) means of z_mov of real units in a row.
         style: (B, s) of the music before them.
         dance_noise: (B, d), of z_dan.
-        style_noise: (B, n), beside the style.
+        style_noise: (B, n + d), beside the style and of the z_dan made of it.
     """
 
     movements: Tensor
@@ -102,7 +102,7 @@ class MmGan(nn.Module):
 
     def __init__(self, units: int, movement: int, dance: int, style: int, style_noise: int, width: int) -> None:
         super().__init__()
-        self.style_noise_size = style_noise
+        self._split = [style_noise, dance]
         self.encode = DanceEncoder(movement, width, dance)
         self.decode = DanceDecoder(units, dance, width, movement)
         self.from_style = nn.Sequential(
@@ -112,15 +112,25 @@ class MmGan(nn.Module):
             nn.Linear(_STYLE_WIDTHS[0], _STYLE_WIDTHS[1]),
             nn.LayerNorm(_STYLE_WIDTHS[1]),
             nn.LeakyReLU(0.2),
-            nn.Linear(_STYLE_WIDTHS[1], dance),
+            GaussianHead(_STYLE_WIDTHS[1], dance),
         )
         self.to_style = nn.Sequential(nn.Linear(dance, width), nn.LeakyReLU(0.2), nn.Linear(width, style))
         self.judge_movements = StyleDiscriminator(units * movement, style, width)
         self.judge_dance = StyleDiscriminator(dance, style, width)
 
+    def dance(self, style: Tensor, noise: Tensor) -> Tensor:
+        """Return z_dan (B, d) of a style (B, s) and noise (B, n + d): E_std(style, noise).
+
+        As in the published code E_std says a distribution: from fewer numbers than z_dan has, all that it could make
+        would lie on a surface, and the judge would know it by that.
+        """
+        beside, within = noise.split(self._split, dim=-1)
+        made: Gaussian = self.from_style(torch.cat([style, beside], dim=-1))
+        return made.draw(within)
+
     def compose(self, style: Tensor, noise: Tensor) -> Tensor:
-        """Return the movements (B, N, m) to a style (B, s) and noise (B, n): G_dan(E_std(style, noise))."""
-        movements: Tensor = self.decode(self.from_style(torch.cat([style, noise], dim=-1)))
+        """Return the movements (B, N, m) to a style (B, s) and noise (B, n + d): G_dan(E_std(style, noise))."""
+        movements: Tensor = self.decode(self.dance(style, noise))
         return movements
 
     def losses(self, batch: CompositionBatch) -> dict[str, Tensor]:
@@ -132,7 +142,7 @@ class MmGan(nn.Module):
         encoded = self.encode(batch.movements)
         dance = encoded.draw(batch.dance_noise)
         rebuilt = self.decode(dance)
-        made_dance = self.from_style(torch.cat([batch.style, batch.style_noise], dim=-1))
+        made_dance = self.dance(batch.style, batch.style_noise)
         made = self.decode(made_dance)
         style_error = [(self.to_style(z) - batch.style).abs().mean() for z in (dance, made_dance)]
         return {

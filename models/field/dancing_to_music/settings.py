@@ -29,12 +29,17 @@ class NetworkSettings:
 
     initial: int = 10
     movement: int = 64
-    dance: int = 64
+    dance: int = 32
     style: int = 30
     style_noise: int = 30
     unit_width: int = 192
     dance_width: int = 192
     units: int = 3
+
+    @property
+    def noise(self) -> int:
+        """Return the Gaussian numbers that a sequence takes: beside the style, and of z_dan."""
+        return self.style_noise + self.dance
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,20 @@ class LossSettings:
 
     Attributes:
         reconstruction: on mean absolute errors of units and of movements.
-        divergence: on the divergences of z_ini, z_mov and z_dan [nats].
+        divergence: on the divergences of z_mov and z_dan [nats].
+        divergence_initial: on that of z_ini. Smaller, so that what both could say is said by z_ini: whatever z_mov says
+            of the initial pose, the unit jumps to (the published code teaches it by exchanging z_ini between copies of
+            a unit at other places, but poses here have no place).
+        divergence_rise: share of the first stage in which the divergences of units come up to their weights in a line.
+            The published code raises them along a logistic curve about step 15,000.
         adversarial: on what the discriminators say of what is made; their own losses count one.
         style: on mean absolute errors of the style read off a dance.
     """
 
     reconstruction: float = 10.0
     divergence: float = 0.01
+    divergence_initial: float = 0.001
+    divergence_rise: float = 0.5
     adversarial: float = 1.0
     style: float = 1.0
 

@@ -149,6 +149,8 @@ class GmdManifest:
         Raises:
             UserError: something is missing, changed, or made for other features, another skeleton or other ticks.
         """
+        if (kind := kind_of(folder)) != "gmd":
+            raise UserError(f"model {folder} is of kind '{kind}', not ours", "give gmd, or another export of it")
         content = verified_content(folder, {f.name for f in fields(GmdManifest)}, {"compact"})
         content |= {name: tuple(content[name]) for name in ("styles", "tempo_range_bpm")}
         if content.get("compact"):

@@ -21,6 +21,7 @@ from engine.rule_composer import RuleComposer
 from models.artifacts import GDM_FOLDER
 from models.composed import DanceToPlay, compose
 from models.dataset import PreparedClip, PreparedData
+from models.evaluation.piano_roll import draw
 from models.evaluation.players_report import PlayersReport
 from models.gdm_data import SCORES, load_dances, pose_rows
 from models.gdm_evaluation import EnergyScale, PlayedFigures, dance_to_play, measure
@@ -83,7 +84,7 @@ def evaluate_players(
     rivals: Sequence[Path] = (),
     quiet: bool = False,
 ) -> Path:
-    """Play, measure, and write `players.json`, `players.md` and the music as MIDI into `out`; return the table.
+    """Play, measure, and write `players.json`, `players.md` and the music (MIDI, pictures) into `out`; return the table.
 
     Args:
         prepared: folder made by `pasdedeux prepare --transcribe`.
@@ -161,7 +162,7 @@ def _players(prepared: Path, ours: Sequence[Path], rivals: Sequence[Path], plan:
 
 
 def _play(player: Composer, stage: _Stage, plan: PlayersPlan, out: Path) -> list[PlayedFigures]:
-    """Play to a dance with each seed; keep the first as MIDI."""
+    """Play to a dance with each seed; keep the first as MIDI and as a picture."""
     energy, found = np.asarray(stage.dance.energy, np.float64), []
     for seed in range(plan.seeds):
         grid = compose(player, stage.dance, seed, stage.name, plan.split)
@@ -170,6 +171,7 @@ def _play(player: Composer, stage: _Stage, plan: PlayersPlan, out: Path) -> list
             folder = out / "music" / player.info.name
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{stage.name}.mid").write_bytes(to_midi(grid))
+            draw(grid, energy, folder / f"{stage.name}.png", f"{player.info.name}: {stage.name}, {stage.style}")
     return found
 
 

@@ -7,21 +7,19 @@ music that was really danced to, and the ranges of the MIDI corpora, are what th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.pose_features import PoseFeatureSpec
-from engine.protocols import Composer
 from engine.types import TICKS_PER_BEAT, TICKS_PER_STEP
-from models.composed import DanceToPlay, compose
+from models.composed import DanceToPlay
 from models.dataset import PreparedClip
 from models.gdm_data import pose_rows
 from models.symbolic.music_metrics import (
     MusicMeasures,
-    Range,
     beat_coverage,
     beat_hit,
     onset_tempo_bpm,
@@ -163,36 +161,3 @@ def coupled(music: Floats, energy: Floats, seed: int = 0) -> tuple[float, float]
     shifts = np.random.default_rng(seed).integers(_COUPLING_STEPS, len(a) - _COUPLING_STEPS, _SHUFFLES)
     null = [np.corrcoef(np.roll(a, int(shift)), b)[0, 1] for shift in shifts]
     return float(np.corrcoef(a, b)[0, 1]), float(np.mean(null))
-
-
-def play_and_measure(
-    composer: Composer, dances: Mapping[str, tuple[DanceToPlay, str, str]], seeds: Sequence[int]
-) -> list[tuple[StepGrid, PlayedFigures]]:
-    """Play to each dance (by name: dance, style, split) with each seed; return the music and its figures."""
-    out = []
-    for name, (dance, style, split) in dances.items():
-        for seed in seeds:
-            grid = compose(composer, dance, seed, name, split)
-            out.append((grid, measure(grid, np.asarray(dance.energy, np.float64), style, seed)))
-    return out
-
-
-def summary(figures: Sequence[PlayedFigures], ranges: Mapping[str, Range] | None = None) -> str:
-    """Return a Markdown table of the means over pieces, with the corpora's ranges where there are any."""
-    lines = ["| measure | mean | null | corpora, 5 to 95 % |", "|---|---|---|---|"]
-    for name in ("beat_hit", "beat_coverage", "coupling"):
-        mean, null = (_mean([getattr(f, key) for f in figures]) for key in (name, f"{name}_null"))
-        lines.append(f"| {name} | {mean:.3f} | {null:.3f} | |")
-    for field in fields(MusicMeasures):
-        mean = _mean([getattr(f.measures, field.name) for f in figures])
-        known = (ranges or {}).get(field.name)
-        span = f"{known.low:.3f} to {known.high:.3f}" if known else ""
-        lines.append(f"| {field.name} | {mean:.3f} | | {span} |")
-    onsets = np.mean([f.onsets for f in figures], axis=0)
-    lines.append(f"| onsets a bar: drums, bass, chord, lead | {', '.join(f'{x:.1f}' for x in onsets)} | | |")
-    return "\n".join(lines) + "\n"
-
-
-def _mean(values: Sequence[float]) -> float:
-    finite = [v for v in values if np.isfinite(v)]
-    return float(np.mean(finite)) if finite else float("nan")

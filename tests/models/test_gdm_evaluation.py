@@ -11,9 +11,8 @@ from gdm_fixtures import band
 from engine.pose_features import PoseFeatureSpec
 from engine.rule_composer import RuleComposer
 from models.composed import DanceToPlay, compose, grid_of
-from models.gdm_evaluation import EnergyScale, coupled, loudness, measure, movement_energy, play_and_measure, summary
-from models.gdm_report import draw
-from models.symbolic.music_metrics import corpus_ranges
+from models.evaluation.piano_roll import draw
+from models.gdm_evaluation import EnergyScale, coupled, loudness, measure, movement_energy
 
 STEPS = 16 * 12
 
@@ -75,17 +74,12 @@ def test_steps_become_the_grid_they_were() -> None:
     assert 0.0 < grid.lead_velocity[0] < 0.01
 
 
-def test_a_composer_is_played_through_a_dance_and_summed_up() -> None:
+def test_a_composer_is_played_through_a_dance() -> None:
     composer = RuleComposer()
     dance = _dance()
     music = compose(composer, dance, 1, "made", "val")
     assert music.steps == STEPS
     assert np.array_equal(music.lead, compose(composer, dance, 1, "made", "val").lead)
-    played = play_and_measure(composer, {"made": (dance, "waltz", "val")}, (1, 2))
-    assert [f.seed for _, f in played] == [1, 2]
-    text = summary([f for _, f in played], corpus_ranges([band(12, seed=s) for s in range(3)]))
-    assert "| beat_hit |" in text
-    assert "nan" not in text.split("scale_consistency")[1].splitlines()[0]
 
 
 def test_a_piece_is_drawn(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from models.field.windows import WindowSampler
 from models.gmd_sequences import DanceClip
 from models.learning.randomness import sequence_random
 from models.rivals.song import Song
-from models.rollout import RealDance, ShownMotion, show
+from models.rollout import RATE_HZ, RealDance, ShownMotion, show
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +105,16 @@ class FieldLesson:
             figures |= {f"val_{name}": value for name, value in losses.items()}
             figures["val_loss"] = sum(losses.values())
         if self._songs and self._real is not None:
-            found = self._real.judge(self._minutes(average))
+            motions = self._minutes(average)
+            found = self._real.judge(motions)
             log.info("step %d: %s", step, found)
             figures |= asdict(found)
+            if self.settings.run.sheets:
+                from models.render import contact_sheet  # matplotlib is slow to import and not needed otherwise
+
+                joints, song = motions[0].joints, self._songs[0].name
+                picture = folder / "sheets" / f"step-{step:06d}.png"
+                contact_sheet(joints, picture, np.arange(len(joints)) / RATE_HZ, title=f"step {step}: {song}")
         return figures
 
     def _validation_losses(self, model: FrameModel, epoch: float) -> dict[str, float]:

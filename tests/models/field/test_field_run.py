@@ -22,7 +22,7 @@ from engine.features import FeatureExtractor  # noqa: E402
 from engine.settings import load_show  # noqa: E402
 from engine.stage import build_generator, build_troupe, dance_model  # noqa: E402
 from engine.types import MotionChunk, MotionRequest  # noqa: E402
-from models.artifacts import kind_of  # noqa: E402
+from models.artifacts import GmdManifest, kind_of  # noqa: E402
 from models.evaluation.facts import SystemFacts  # noqa: E402
 from models.field import registry, run  # noqa: E402
 from models.field.artifact import FrameManifest, FrameTables  # noqa: E402
@@ -173,6 +173,8 @@ def test_a_run_remembers_its_settings_exactly(artifact: Path) -> None:
 def test_the_artifact_says_what_it_is_and_computes_what_the_model_does(artifact: Path) -> None:
     manifest = FrameManifest.load(artifact)
     assert kind_of(artifact) == "frames"
+    with pytest.raises(UserError, match="of kind 'frames'"):
+        GmdManifest.load(artifact)
     assert 0.0 < manifest.parity < 1e-5
     assert manifest.lookahead_frames == 3
     assert manifest.training_steps == 60

@@ -84,7 +84,7 @@ def evaluate_players(
     rivals: Sequence[Path] = (),
     quiet: bool = False,
 ) -> Path:
-    """Play, measure, and write `players.json`, `players.md` and the music (MIDI, pictures) into `out`; return the table.
+    """Play, measure, and write `players.json`, `players.md` and the music (MIDI, pictures); return the table.
 
     Args:
         prepared: folder made by `pasdedeux prepare --transcribe`.

@@ -223,7 +223,11 @@ def _fitted(placed: Sequence[_Placed], starts: Floats, styles: NDArray[np.int32]
         raise UserError("no dance has its music", "prepare dances with their audio")
     music = np.concatenate(heard).astype(np.float64)
     mean = poses.mean(axis=0).astype(np.float32)
-    deviation = np.maximum(poses.std(axis=0), _LEAST_POSE).astype(np.float32)
+    # Halfway between metres and deviations, as `MotionRepresentation`: in metres only the large movements count, in
+    # deviations the noise of what hardly moves counts as much as they do.
+    weights = tick_weights()
+    spread = np.maximum(poses.std(axis=0), _LEAST_POSE) * weights
+    deviation = (np.sqrt(spread * spread.mean()) / weights).astype(np.float32)
     return UnitTables(
         pose_mean=mean,
         pose_deviation=deviation,

@@ -15,6 +15,13 @@ from models.motion_representation import TICK_SIZE
 _POSE_WIDTH = 64
 """Of the layers that read a single pose; as in the published code."""
 
+_PLACE_SIZE = 16
+"""Numbers by which the decoder is told which pose of the unit it writes. The published one has to count by itself."""
+
+_FIRST_LOG_VARIANCE = -4.0
+"""An encoder that is nearly sure of itself at first is listened to from the first step; the divergence then loosens it.
+From 0, where nothing can be told from noise, the same reconstruction takes several times as many steps."""
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -40,6 +47,7 @@ class GaussianHead(nn.Module):
         super().__init__()
         self.mean = nn.Linear(features, size)
         self.log_variance = nn.Linear(features, size)
+        nn.init.constant_(self.log_variance.bias, _FIRST_LOG_VARIANCE)
 
     def forward(self, features: Tensor) -> Gaussian:
         """Return the distribution (..., size) of features (..., n)."""
@@ -86,15 +94,17 @@ class UnitDecoder(nn.Module):
 
     def __init__(self, poses: int, initial: int, movement: int, width: int) -> None:
         super().__init__()
-        self._poses = poses
+        self.place = nn.Parameter(0.5 * torch.randn(poses, _PLACE_SIZE))
         self.begin = nn.Linear(initial + movement, width)
-        self.move = nn.GRU(movement, width, batch_first=True)
+        self.move = nn.GRU(movement + _PLACE_SIZE, width, batch_first=True)
         self.write = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, TICK_SIZE))
 
     def forward(self, initial: Tensor, movement: Tensor) -> Tensor:
         """Return units (B, poses, 152) of z_ini (B, i) and z_mov (B, m)."""
         state = self.begin(torch.cat([initial, movement], dim=-1))
-        moved, _ = self.move(movement[:, None].expand(-1, self._poses, -1), state[None])
+        count, poses = len(movement), len(self.place)
+        given = [movement[:, None].expand(-1, poses, -1), self.place.expand(count, -1, -1)]
+        moved, _ = self.move(torch.cat(given, dim=-1), state[None])
         written: Tensor = self.write(moved)
         return written
 

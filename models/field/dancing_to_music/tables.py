@@ -30,7 +30,7 @@ class UnitTables:
     """Fitted to the training dances.
 
     Attributes:
-        pose_mean, pose_deviation: (152,) of poses in pose time.
+        pose_mean, pose_deviation: (152,) of poses in pose time: what is taken away, and what counts as one.
         music_mean, music_scale: (F,) of features, the scale being 1 / deviation.
         starts: (n, 152) normalised poses to begin a dance from.
         start_styles: (n,) their styles.

@@ -63,7 +63,7 @@ class DecompositionObjective(nn.Module):
         return {
             "unit": w.reconstruction * losses["unit"],
             "kl_initial": risen * w.divergence_initial * losses["kl_initial"],
-            "kl_movement": risen * w.divergence * losses["kl_movement"],
+            "kl_movement": risen * w.divergence_movement * losses["kl_movement"],
             "music_style": self.model.classifier.loss(batch.music, batch.styles),
         }
 

@@ -71,7 +71,8 @@ class LossSettings:
 
     Attributes:
         reconstruction: on mean absolute errors of units and of movements.
-        divergence: on the divergences of z_mov and z_dan [nats].
+        divergence: on the divergence of z_dan [nats].
+        divergence_movement: on that of z_mov.
         divergence_initial: on that of z_ini. Smaller, so that what both could say is said by z_ini: whatever z_mov says
             of the initial pose, the unit jumps to (the published code teaches it by exchanging z_ini between copies of
             a unit at other places, but poses here have no place).
@@ -83,7 +84,8 @@ class LossSettings:
 
     reconstruction: float = 10.0
     divergence: float = 0.01
-    divergence_initial: float = 0.001
+    divergence_movement: float = 0.001
+    divergence_initial: float = 0.0001
     divergence_rise: float = 0.5
     adversarial: float = 1.0
     style: float = 1.0

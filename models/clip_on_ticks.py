@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
 from engine import skeleton
@@ -15,6 +14,7 @@ from engine.types import TICKS_PER_BEAT
 from models.clip_sources import SHORTEST_S, BadClip, ClipSource
 from models.dataset import PreparedClip
 from models.motion_beat import estimate_tempo, fit_offset, foot_speed
+from models.motion_resampling import resample_motion
 from models.retarget import FittedMotion
 
 _FASTEST_FOOT = 7.0
@@ -42,23 +42,6 @@ def music_features(samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], N
     """Return feature rows (n, F) of music (samples,) at 48 kHz and the time (n,) [s] at which each hop ends."""
     rows = FeatureExtractor(FeatureSpec()).extract(samples)
     return rows, np.arange(1, len(rows) + 1, dtype=np.float64) * (HOP_SAMPLES / SAMPLE_RATE_HZ)
-
-
-def resample_motion(
-    rotations: NDArray[np.floating], translation: NDArray[np.floating], fps: float, times_s: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Sample a motion at any times [s] since its first frame: rotations (N, 24, 3), translation (N, 3).
-
-    Cubic splines through quaternions of one sign, normalised: smooth in velocity, where slerp has corners at frames.
-    """
-    frames_s = np.arange(len(rotations)) / fps
-    quaternions = skeleton.axis_angle_to_quaternion(np.asarray(rotations, dtype=np.float64))
-    flips = np.where((quaternions[1:] * quaternions[:-1]).sum(axis=-1, keepdims=True) < 0.0, -1.0, 1.0)
-    quaternions[1:] *= np.cumprod(flips, axis=0)
-    sampled = CubicSpline(frames_s, quaternions)(times_s)
-    sampled /= np.linalg.norm(sampled, axis=-1, keepdims=True)
-    way = CubicSpline(frames_s, np.asarray(translation, dtype=np.float64))(times_s)
-    return skeleton.quaternion_to_axis_angle(sampled).astype(np.float32), way.astype(np.float32)
 
 
 def clip_on_ticks(

@@ -15,7 +15,6 @@ from scipy.ndimage import gaussian_filter1d, zoom
 
 from engine.skeleton import forward_kinematics
 from engine.types import TICKS_PER_BEAT
-from models.clip_on_ticks import resample_motion
 from models.conditioning import STYLES
 from models.dataset import PreparedClip
 from models.gmd_sequences import OTHER_STYLE, DanceClip, SequenceSampler, SequenceSettings
@@ -27,6 +26,7 @@ from models.motion_representation import (
     motion_from_ticks,
     ticks_from_motion,
 )
+from models.motion_resampling import resample_motion
 from models.phrases import PhraseSpace
 
 _ALIGNMENT_ROUNDS = 6

@@ -13,8 +13,9 @@ from engine import skeleton as sk
 from engine.errors import UserError
 from engine.features import FeatureSpec
 from models import prepare as preparation
-from models.clip_on_ticks import movement_energy, music_features, resample_motion
+from models.clip_on_ticks import movement_energy, music_features
 from models.dataset import PreparedData
+from models.motion_resampling import resample_motion
 from models.prepare import Summary, prepare
 from models.sources.find import read_sources
 from tests.models.synthetic_dance import steps, wear_markers

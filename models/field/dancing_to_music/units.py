@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.skeleton import MIRROR_CONTACTS, mirror
-from models.clip_on_ticks import resample_motion
 from models.motion_representation import CONTACTS, motion_from_ticks, ticks_from_motion
+from models.motion_resampling import resample_motion
 
 Floats = NDArray[np.float32]
 

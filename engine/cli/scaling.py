@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,36 +31,46 @@ from engine.settings import ShowSettings
 from engine.stage import build_bridges, build_pipeline, build_troupe, dance_model
 from engine.types import NS_PER_S, AudioBlock, BeatState, BeatTimeline, PoseFrame
 
-DANCERS = (1, 2, 4, 8, 16, 32, 64, 128)
-WINDOWS = (24, 48, 96, 192)
-TARGETS = (1, 2, 4, 8, 16)
-MINUTES = 10
 _HOP_NS = 10_000_000
 _WARM_HOPS, _COUNTED_HOPS = 150, 200
 """A second and a half to begin with (the first chunk, the first poses), and two that count."""
-_SENT_POSES = 600
 
 
-def run_scaling(
-    settings: ShowSettings,
-    minutes: int = MINUTES,
-    dancers: Sequence[int] = DANCERS,
-    windows: Sequence[int] = WINDOWS,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ScalingPlan:
+    """Which sizes are tried, and for how long.
+
+    Attributes:
+        dancers, windows, targets: sizes of the curves.
+        minutes: of the show.
+        minute_s: how long a minute is, for who cannot wait.
+        poses: sent to each number of targets.
+    """
+
+    dancers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    windows: tuple[int, ...] = (24, 48, 96, 192)
+    targets: tuple[int, ...] = (1, 2, 4, 8, 16)
+    minutes: int = 10
+    minute_s: float = 60.0
+    poses: int = 600
+
+
+def run_scaling(settings: ShowSettings, plan: ScalingPlan | None = None) -> dict[str, Any]:
     """Measure every curve.
 
     Raises:
         UserError: the model cannot be loaded.
     """
+    plan = plan or ScalingPlan()
     measure, folder = importlib.import_module("models.backends.measure"), dance_model(settings.dancer.model)
-    steps = [{"dancers": n, "step_ms": measure.step_cost_ms(folder, n)} for n in dancers]
-    crowds = [crowd_cost(settings, n) for n in dancers]
+    steps = [{"dancers": n, "step_ms": measure.step_cost_ms(folder, n)} for n in plan.dancers]
+    crowds = [crowd_cost(settings, n) for n in plan.dancers]
     return {
         "step_by_dancers": _curve(steps, "dancers", "step_ms"),
         "crowd_by_dancers": _curve(crowds, "dancers", "core_share"),
-        "step_by_window": _windows(windows),
-        "send_by_targets": _curve(list(_targets(settings)), "targets", "send_ms"),
-        "show_by_minutes": _show(settings, minutes),
+        "step_by_window": _windows(plan.windows),
+        "send_by_targets": _curve(list(_targets(settings, plan)), "targets", "send_ms"),
+        "show_by_minutes": _show(settings, plan),
     }
 
 
@@ -137,11 +148,11 @@ def _windows(windows: Sequence[int]) -> dict[str, Any]:
     return _curve(rows, "window", "step_ms")
 
 
-def _targets(settings: ShowSettings) -> Iterator[dict[str, Any]]:
+def _targets(settings: ShowSettings, plan: ScalingPlan) -> Iterator[dict[str, Any]]:
     """Yield what it costs to send a pose to so many OSC receivers."""
     still = np.zeros((24, 3), np.float32), np.zeros(3, np.float32), np.ones(4, np.float32)
     clock, pipeline = SessionClock(), build_pipeline(settings)
-    for count in TARGETS:
+    for count in plan.targets:
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(count)]
             for sock in sockets:
@@ -153,7 +164,7 @@ def _targets(settings: ShowSettings) -> Iterator[dict[str, Any]]:
                 bridge.open(lambda event: None)
                 stack.callback(bridge.close)
             durations = []
-            for index in range(_SENT_POSES):
+            for index in range(plan.poses):
                 # Each is a pose of its own: what bridges share of one, they work out anew for the next.
                 frame = PoseFrame(index, 0, *still)
                 begun = time.thread_time()
@@ -163,23 +174,23 @@ def _targets(settings: ShowSettings) -> Iterator[dict[str, Any]]:
         yield {"targets": count, "send_ms": 1e3 * float(np.median(durations))}
 
 
-def _show(settings: ShowSettings, minutes: int) -> dict[str, Any]:
+def _show(settings: ShowSettings, plan: ScalingPlan) -> dict[str, Any]:
     """Return the cost of a step and the memory, minute by minute, of a long show rendered as fast as it goes."""
     metrics = Metrics()
     pipeline = build_pipeline(settings, metrics)
     rows: list[dict[str, Any]] = []
     spent, begun = 0.0, time.thread_time()
-    for block in _song_for(minutes):
+    for block in _song_for(plan.minutes * plan.minute_s):
         for _ in pipeline.push(block):
             pass
-        if block.time_ns >= (len(rows) + 1) * 60 * NS_PER_S:
+        if block.time_ns >= (len(rows) + 1) * plan.minute_s * NS_PER_S:
             spent, begun = time.thread_time() - begun, time.thread_time()
             summary = metrics.summary()
             rows.append(
                 {
                     "minute": len(rows) + 1,
                     "step_ms": summary["model_step"]["p50_ms"],
-                    "core_share": spent / 60.0,
+                    "core_share": spent / plan.minute_s,
                     "rss_mb": resident_mb(),
                 }
             )
@@ -190,9 +201,9 @@ def _show(settings: ShowSettings, minutes: int) -> dict[str, Any]:
     return curve
 
 
-def _song_for(minutes: int) -> Iterator[AudioBlock]:
+def _song_for(seconds: float) -> Iterator[AudioBlock]:
     """Yield the demo song over and over."""
-    index, end_ns = 0, minutes * 60 * NS_PER_S
+    index, end_ns = 0, round(seconds * NS_PER_S)
     with open_audio(DEMO_SONG) as audio:
         rate = audio.sample_rate_hz
         while index * NS_PER_S // rate < end_ns:

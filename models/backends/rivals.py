@@ -3,8 +3,9 @@
     python -m models.backends.rivals [--json FILE] [--steps N] [NAME ...]
 
 Each runs in a process of its own, on one thread unless its name says otherwise, beside another that keeps a core and
-its caches busy. Steps come in a row, and at the live rate. The network has the shipped sizes and random weights: how
-long a step takes does not depend on what was learnt. What cannot run here says why. Needs `.[train]`.
+its caches busy. Steps come in a row, and at the live rate. The graph is the shipped one; torch's network has its sizes
+and random weights: how long a step takes does not depend on what was learnt. What cannot run here says why. Needs
+`.[train]`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import argparse
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,11 +207,12 @@ def _bf16(_: Path) -> Step:
 
 
 _RINGS = ("keys", "values")
+_DYNAMIC_INT8 = "ONNX Runtime, dynamic int8"
 RIVALS: dict[str, Callable[[Path], Step]] = {
     "ONNX Runtime, 8-bit weights (default)": lambda folder: _ort(folder, SMALL),
     "ONNX Runtime, float32": lambda folder: _ort(folder, WHOLE),
     "ONNX Runtime, float32, 2 threads": lambda folder: _ort(folder, WHOLE, 2),
-    "ONNX Runtime, dynamic int8": lambda folder: _ort(folder, DYNAMIC),
+    _DYNAMIC_INT8: lambda folder: _ort(folder, DYNAMIC),
     "ONNX Runtime, bfloat16": _bf16,
     "NumPy": _numpy,
     "OpenVINO, float32": lambda folder: _openvino(folder, "f32"),
@@ -268,18 +271,21 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, wanted: Sequence[str]) -> None:
+    """Write the graphs that the rivals wanted are given."""
+    from models.artifacts import GMD_FOLDER, GmdManifest
+    from models.backends.choose import MODEL_FILE
+    from models.compact import quantisable, quantise
+
+    shutil.copyfile(GMD_FOLDER / MODEL_FILE, folder / WHOLE)
+    shapes = GmdManifest.load(GMD_FOLDER).step_shapes(1).graph_inputs()
+    (folder / "shapes.json").write_text(json.dumps(shapes))
+    quantise(folder / WHOLE, folder / SMALL, [name for name, _ in quantisable(folder / WHOLE)])
+    if _DYNAMIC_INT8 not in wanted:
+        return
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
-    from models.compact import quantisable, quantise
-    from models.export import step_shapes, write_graph
-
-    step = _network()
-    write_graph(step, step.model.config, folder / WHOLE)
-    shapes = step_shapes(step.model.config).graph_inputs()
-    (folder / "shapes.json").write_text(json.dumps(shapes))
-    quantise(folder / WHOLE, folder / SMALL, [name for name, _ in quantisable(folder / WHOLE)])
     plain = onnx.load(folder / WHOLE)
     del plain.graph.value_info[:]
     onnx.save(plain, folder / "plain.onnx")
@@ -341,7 +347,7 @@ def main() -> None:
     from engine.cli.bench import busy_process
 
     with tempfile.TemporaryDirectory() as temporary, busy_process():
-        _prepare(Path(temporary))
+        _prepare(Path(temporary), wanted)
         for name in wanted:
             own = ["--one", name, "--folder", temporary, "--steps", str(given.steps)]
             done = subprocess.run(

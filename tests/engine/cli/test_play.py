@@ -15,19 +15,17 @@ import numpy as np
 import pytest
 
 from engine.seeing.poses_file import write_poses
+from tests.engine.cli.typed import ROOT, run_each
 from tests.engine.dancing import dance
 
-ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "config" / "demo" / "demo.ogg"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 RULES = ("--set", "band.model=rules")
 
 
-def pasdedeux(*arguments: object, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
+def pasdedeux(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "engine", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, timeout=timeout, env=environment, check=False
-    )
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600, env=ENVIRONMENT, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +153,10 @@ def _bad_inputs(poses: Path, tmp_path: Path) -> dict[str, list[object]]:
 
 
 def test_bad_input_gives_one_line_and_exit_code_2(poses: Path, tmp_path: Path) -> None:
-    for name, arguments in _bad_inputs(poses, tmp_path).items():
-        done = pasdedeux(*arguments)
+    inputs = _bad_inputs(poses, tmp_path)
+    for name, done in run_each(inputs, ENVIRONMENT).items():
         assert done.returncode == 2, f"{name}: {done.stderr}"
         assert "Traceback" not in done.stderr
-        if arguments[0] != "check":
+        if inputs[name][0] != "check":
             assert len(done.stderr.strip().splitlines()) == 1, f"{name}: {done.stderr}"
             assert done.stderr.startswith("error: "), name

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from engine.types import Observation, PoseLandmarks, StatusEvent
+from tests.waiting import PATIENCE_S
 
 
 class Audience:
@@ -27,7 +28,7 @@ class Audience:
             self.said.append(event)
             self.changed.notify_all()
 
-    def wait(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
+    def wait(self, condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
         with self.changed:
             return self.changed.wait_for(condition, timeout_s)
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.seeing import watcher
 from engine.seeing.opencv import Image, opencv
 from tests.engine.seeing.figure import figure, posed, room
+from tests.waiting import PATIENCE_S
 
 POSES: dict[str, NDArray[np.float64]] = {
     "standing": posed(),
@@ -19,6 +21,13 @@ POSES: dict[str, NDArray[np.float64]] = {
     "from behind": posed(pelvis=(0.0, 180.0, 0.0), left_shoulder=(0.0, 0.0, 55.0)),
     "turned": posed(pelvis=(0.0, 40.0, 0.0), right_shoulder=(0.0, 0.0, -40.0)),
 }
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a starved machine a landmarker may be slow without hanging."""
+    monkeypatch.setattr(watcher, "_STALL_S", PATIENCE_S)
+    monkeypatch.setattr(watcher, "_LOADING_S", 2 * PATIENCE_S)
 
 
 @pytest.fixture(scope="session")

@@ -150,7 +150,7 @@ def test_without_mediapipe_it_says_what_to_install() -> None:
         "except UserError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, timeout=600)
     assert 'pip install "pasdedeux[camera]"' in done.stdout
 
 
@@ -166,6 +166,6 @@ def test_the_terminal_stays_clean(tmp_path: Path, pictures: dict[str, Image]) ->
         "print(len(seen[-1]))\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "picture.npy")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=600)
     assert done.stdout.strip() == "1"
     assert done.stderr == ""

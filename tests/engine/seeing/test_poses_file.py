@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pickle
 import threading
-import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.clock import SessionClock
+from engine.clock import VirtualClock
 from engine.errors import UserError
 from engine.seeing import poses_file
 from engine.seeing.poses_file import PosesFileSensor, read_poses, write_poses
 from engine.types import NS_PER_S, Observation, PoseFrame, StatusEvent
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def dance(count: int = 20, fps: float = 60.0) -> list[PoseFrame]:
@@ -140,16 +140,14 @@ def test_playing_keeps_the_file_s_time(tmp_path: Path, loop: bool) -> None:
         assert isinstance(observation, PoseFrame)
         seen.append(observation)
 
-    clock = SessionClock()
+    clock = VirtualClock(NS_PER_S)
     sensor = PosesFileSensor(tmp_path / "poses.npz", clock, loop=loop, on_end=over.set)
     sensor.start(deliver, said.append)
     if loop:
-        deadline = time.monotonic() + 10.0
-        while len(seen) < 30 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: len(seen) >= 30)
         assert not over.is_set()
     else:
-        assert over.wait(10.0)
+        assert over.wait(PATIENCE_S)
         assert len(seen) == 12
         assert any("is over" in event.message for event in said)
     sensor.stop()

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,11 +15,13 @@ import pytest
 from engine.clock import SessionClock
 from engine.errors import UserError
 from engine.metrics import Metrics
+from engine.seeing import watcher as watcher_module
 from engine.seeing.opencv import Image
 from engine.seeing.watcher import PoseWatcher
 from engine.settings import CameraSettings
 from engine.types import Observation, StatusEvent
 from tests.engine.seeing.audience import Audience
+from tests.waiting import PATIENCE_S, wait_until
 
 LITE = CameraSettings(model="lite")
 
@@ -46,7 +47,9 @@ class _Router:
 @pytest.fixture(scope="module")
 def served(clock: SessionClock) -> Iterator[tuple[PoseWatcher, _Router]]:
     router, watcher = _Router(), PoseWatcher(LITE, clock, Metrics())
-    watcher.start(router.deliver, router.report)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watcher_module, "_LOADING_S", 2 * PATIENCE_S)
+        watcher.start(router.deliver, router.report)
     yield watcher, router
     watcher.stop()
 
@@ -57,33 +60,41 @@ def audience() -> Audience:
 
 
 @pytest.fixture
-def watcher(served: tuple[PoseWatcher, _Router], audience: Audience) -> PoseWatcher:
+def watcher(served: tuple[PoseWatcher, _Router], audience: Audience, clock: SessionClock) -> PoseWatcher:
     """Return the running watcher, with nothing left to do and everything told to this test's audience."""
     watcher, router = served
+    # What tests before have shown is looked at first.
+    before, stamp = Audience(), clock.now_ns()
+    router.audience = before
+    watcher.show(np.zeros((48, 64, 3), np.uint8), stamp)
+    assert before.wait(lambda: bool(before.seen) and before.seen[-1].time_ns == stamp)
     router.audience = audience
     return watcher
 
 
-def keep_showing(watcher: PoseWatcher, clock: SessionClock, image: Image, until: Callable[[], bool]) -> bool:
-    """Show a picture thirty times a second until something is so, for at most 25 s."""
-    deadline = time.monotonic() + 25.0
-    while time.monotonic() < deadline:
+def keep_showing(watcher: PoseWatcher, clock: SessionClock, image: Image, until: Callable[[], bool]) -> None:
+    """Show a picture thirty times a second until something is so."""
+
+    def shown() -> bool:
         watcher.show(image, clock.now_ns())
-        if until():
-            return True
-        time.sleep(1 / 30)
-    return False
+        return until()
+
+    wait_until(shown, each_s=1 / 30)
 
 
 def test_pictures_become_landmarks_and_the_newest_wins(
     watcher: PoseWatcher, clock: SessionClock, audience: Audience, pictures: dict[str, Image]
 ) -> None:
     frames, dropped = watcher.frames, watcher.dropped
+    assert watcher.pid is not None
     stamps = []
-    for _ in range(40):  # ten times as fast as any landmarker
+    if sys.platform != "win32":
+        os.kill(watcher.pid, signal.SIGSTOP)  # as slow as can be
+    for _ in range(40):
         stamps.append(clock.now_ns())
         watcher.show(pictures["left arm up"], stamps[-1])
-        time.sleep(0.002)
+    if sys.platform != "win32":
+        os.kill(watcher.pid, signal.SIGCONT)
     assert audience.wait(lambda: bool(audience.seen) and audience.seen[-1].time_ns == stamps[-1])
     times = [landmarks.time_ns for landmarks in audience.seen]
     assert times == sorted(times)
@@ -94,7 +105,7 @@ def test_pictures_become_landmarks_and_the_newest_wins(
     assert last.visibility.min() > 0.3
     assert last.image_xy[15, 1] < last.image_xy[11, 1], "the left wrist is over the shoulder"
     assert last.aspect == pytest.approx(4 / 3)
-    assert 0.0 < watcher.latency.percentile_ms(50) < 2000.0
+    assert watcher.latency.percentile_ms(50) > 0.0
     assert watcher.rate_hz > 0.0
 
 
@@ -120,9 +131,7 @@ def test_a_crash_is_reported_and_survived(
     first, restarts = watcher.pid, watcher.restarts
     assert first is not None
     os.kill(first, signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
-    assert keep_showing(
-        watcher, clock, pictures["standing"], lambda: watcher.restarts == restarts + 1 and bool(audience.seen)
-    )
+    keep_showing(watcher, clock, pictures["standing"], lambda: watcher.restarts == restarts + 1 and bool(audience.seen))
     assert watcher.pid not in (None, first)
     assert audience.heard("the pose landmarker ended")
     assert audience.heard("is back")
@@ -130,35 +139,38 @@ def test_a_crash_is_reported_and_survived(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process without ending it")
 def test_a_stall_is_reported_and_survived(
-    watcher: PoseWatcher, clock: SessionClock, audience: Audience, pictures: dict[str, Image]
+    watcher: PoseWatcher,
+    clock: SessionClock,
+    audience: Audience,
+    pictures: dict[str, Image],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert watcher.pid is not None
     restarts = watcher.restarts
     os.kill(watcher.pid, signal.SIGSTOP)
-    assert keep_showing(
-        watcher, clock, pictures["standing"], lambda: watcher.restarts == restarts + 1 and bool(audience.seen)
-    )
-    assert audience.heard("gave no answer for 1 s")
+    with monkeypatch.context() as patch:
+        patch.setattr(watcher_module, "_STALL_S", 1.0)
+        keep_showing(watcher, clock, pictures["standing"], lambda: audience.heard("gave no answer for 1 s"))
+    keep_showing(watcher, clock, pictures["standing"], lambda: watcher.restarts == restarts + 1 and bool(audience.seen))
 
 
 def test_showing_never_blocks_whatever_the_process_does(
     watcher: PoseWatcher, clock: SessionClock, audience: Audience, pictures: dict[str, Image]
 ) -> None:
     assert watcher.pid is not None
-    restarts = watcher.restarts
+    before = watcher.frames, watcher.restarts
     if sys.platform != "win32":
         os.kill(watcher.pid, signal.SIGSTOP)
-    start = time.perf_counter()
     for _ in range(100):
         watcher.show(pictures["standing"], clock.now_ns())
-    assert time.perf_counter() - start < 0.5
     if sys.platform != "win32":
+        assert (watcher.frames, watcher.restarts) == before, "it came back while nothing was seen, and nobody given up"
         os.kill(watcher.pid, signal.SIGCONT)
-    assert audience.wait(lambda: bool(audience.seen) or watcher.restarts > restarts)
+    assert audience.wait(lambda: bool(audience.seen))
 
 
 def test_stopping_leaves_nothing_behind_and_twice_is_once(clock: SessionClock, audience: Audience) -> None:
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     watcher = PoseWatcher(LITE, clock)
     watcher.start(audience.deliver, audience.report)
     pid = watcher.pid
@@ -169,7 +181,7 @@ def test_stopping_leaves_nothing_behind_and_twice_is_once(clock: SessionClock, a
     if sys.platform != "win32":
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    assert threading.active_count() == threads
+    assert set(threading.enumerate()) <= threads
 
 
 def test_a_model_that_is_none_is_refused_at_the_start(tmp_path: Path, clock: SessionClock, audience: Audience) -> None:

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.waiting import PATIENCE_S, wait_until
 
 PROJECT = Path(__file__).parents[3]
 
@@ -45,13 +46,11 @@ class PulseServer:
         command = ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--log-level=error"]
         command += ["--load=module-native-protocol-unix", f"--load={sink}"]
         self._process = subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
-        for _ in range(100):
-            asked = subprocess.run(["pactl", "info"], env=self.environment, capture_output=True, check=False)
-            if asked.returncode == 0:
-                return
-            time.sleep(0.05)
-        self.kill()
-        pytest.fail("PulseAudio does not start")
+        wait_until(self._answers, "PulseAudio does not start", each_s=0.05)
+
+    def _answers(self) -> bool:
+        asked = subprocess.run(["pactl", "info"], env=self.environment, capture_output=True, check=False)
+        return asked.returncode == 0
 
     def kill(self) -> None:
         if self._process is not None:
@@ -77,7 +76,7 @@ class Child:
     def expect(self, text: str) -> None:
         """Wait for a line that contains `text`."""
         # A process that hangs is ended, so that the test fails instead of hanging too.
-        watchdog = threading.Timer(30, self._process.kill)
+        watchdog = threading.Timer(2 * PATIENCE_S, self._process.kill)
         watchdog.start()
         assert self._process.stdout is not None
         lines = []
@@ -93,7 +92,7 @@ class Child:
         """Close its standard input, wait for its end and return what it saved."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        assert self._process.wait(timeout=20) == 0
+        assert self._process.wait(timeout=PATIENCE_S) == 0
         return dict(np.load(self.output))
 
     def kill(self) -> None:
@@ -111,6 +110,8 @@ def pulse(tmp_path: Path) -> Iterator[PulseServer]:
     if not all(shutil.which(tool) for tool in ("pulseaudio", "pactl", "paplay")):
         pytest.skip("pulseaudio not installed")
     server = PulseServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()

@@ -17,6 +17,7 @@ from engine.clock import VirtualClock
 from engine.errors import UserError
 from engine.features import FeatureExtractor
 from engine.types import NS_PER_S, AudioBlock, Observation, StatusEvent
+from tests.waiting import PATIENCE_S
 
 KINDS = {"wav": "PCM_16", "flac": "PCM_24", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
 
@@ -150,7 +151,7 @@ class Stage:
         self._done = threading.Event()
         self.sensor = AudioFileSensor(path, self.clock, on_end=self._on_end, **options)
         self.sensor.start(self._deliver, self.events.append)
-        assert self._done.wait(20)
+        assert self._done.wait(PATIENCE_S)
         self.sensor.stop()
         self.sensor.stop()
 

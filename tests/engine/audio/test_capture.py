@@ -14,6 +14,7 @@ from engine.clock import VirtualClock
 from engine.errors import UserError
 from engine.types import NS_PER_S, AudioBlock, StatusEvent
 from tests.engine.audio.fake_portaudio import OVERFLOW, FakePortAudio, Stream
+from tests.waiting import PATIENCE_S, wait_until
 
 RATE, BLOCK = 48_000, 480
 
@@ -38,10 +39,10 @@ class Stage:
         self.clock.advance((BLOCK + lost) * NS_PER_S // RATE)
         samples = np.full((BLOCK, 1), value, np.float32)
         self.stream.capture(samples, *([OVERFLOW] if overflow else []))
-        return self.blocks.get(timeout=10)
+        return self.blocks.get(timeout=PATIENCE_S)
 
     def event(self) -> StatusEvent:
-        return self.events.get(timeout=10)
+        return self.events.get(timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -123,12 +124,10 @@ def test_a_vanished_device_is_found_again_by_name_at_another_index(fake: FakePor
     stage.stream.settings["finished_callback"]()
     gone = stage.event()
     assert (gone.level, "'Mixer USB' is gone" in gone.message) == ("warning", True)
-    while not fake.streams[0].closed:  # reported first, closed by another thread
-        stage.sensor._stopping.wait(0.001)
+    wait_until(lambda: fake.streams[0].closed)  # reported first, closed by another thread
     stage.clock.advance(3 * NS_PER_S)
     fake.names = ("Built-in", "Webcam", "Mixer USB")
-    while len(fake.streams) < 2:
-        stage.sensor._stopping.wait(0.001)
+    wait_until(lambda: len(fake.streams) == 2)
     after = stage.hear()
     assert "'Mixer USB' is back" in stage.event().message
     assert stage.stream.settings["device"] == 2

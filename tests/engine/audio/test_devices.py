@@ -13,6 +13,7 @@ from engine.audio import devices
 from engine.audio.devices import close_stream, find_device, list_devices, open_stream, rescan, stream_rate
 from engine.errors import UserError
 from tests.engine.audio.fake_portaudio import FakePortAudio
+from tests.waiting import PATIENCE_S
 
 NAMES = ("Mic Array", "Scarlett 2i2 USB", "Scarlett", "Speakers", "Mixer")
 
@@ -113,7 +114,8 @@ def test_alsa_is_asked_for_48_khz_and_others_keep_their_rate(fake: FakePortAudio
     assert stream_rate(find_device("Mixer")) == 48_000
 
 
-def test_rescan_spares_open_streams(fake: FakePortAudio) -> None:
+def test_rescan_spares_open_streams(fake: FakePortAudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_CLOSE_S", PATIENCE_S)
     stream = open_stream(lambda: fake.InputStream(callback=print))
     rescan()
     assert fake.rescans == 0
@@ -127,10 +129,10 @@ def test_a_hanging_driver_is_left_to_itself(fake: FakePortAudio, monkeypatch: py
     monkeypatch.setattr(devices, "_CLOSE_S", 0.01)
     answer = threading.Event()
     closed = threading.Event()
-    fake.on_abort = lambda: closed.set() if answer.wait(10) else None
+    fake.on_abort = lambda: closed.set() if answer.wait(PATIENCE_S) else None
     stream = open_stream(lambda: fake.InputStream(callback=print))
     close_stream(stream)  # returns although `abort` does not
     rescan()
     assert fake.rescans == 0
     answer.set()
-    assert closed.wait(10)
+    assert closed.wait(PATIENCE_S)

@@ -40,6 +40,7 @@ from models.gmd_sequences import DanceClip
 from models.rivals.fixed_rate import FixedRateGmd
 from models.rivals.gmd_dancer import GmdDancer, Sampling, ShownGmd
 from models.rivals.real import MeanPose, RandomClip, RealDancer, real_dance
+from models.rivals.retrained import together
 from models.rivals.retrieval import BarRetrieval, NearestMusic, PhraseBank
 from models.rivals.song import COURSES, Course, DanceSystem, Song
 from models.unseen_movement import UNSEEN_MOVEMENT, left_out, unseen_movement
@@ -98,7 +99,8 @@ def evaluate(
         prepared: folder made by `pasdedeux prepare`.
         out: folder of the evaluation.
         plan: what to evaluate.
-        models: folders of exported models; the shipped one if none is given.
+        models: folders of exported models, several of one name being its training seeds; the shipped one if none is
+            given.
         fixed_rate: folders of models that were trained on frames (`models.rivals.fixed_rate`).
         rivals: folders of exported systems of the field; several of one name are its training seeds.
         shown: rivals also as the audience would see them.
@@ -216,15 +218,16 @@ def _systems(
         BarRetrieval(bank),
     ]
     sampling = Sampling(energy=plan.energy)
+    ours: list[DanceSystem] = []
     for folder in [*models, *fixed_rate]:
         manifest = GmdManifest.load(folder)
         if plan.protocol == "B" and UNSEEN_MOVEMENT not in manifest.training_set:
             notes.append(left_out(manifest.name, folder))
         elif folder in fixed_rate:
-            systems.append(FixedRateGmd(folder, sampling))
+            ours.append(FixedRateGmd(folder, sampling))
         else:
-            systems += [GmdDancer(folder, sampling), ShownGmd(folder, sampling)]
-    return systems
+            ours += [GmdDancer(folder, sampling), ShownGmd(folder, sampling)]
+    return systems + together(ours)
 
 
 def _chosen(systems: Sequence[DanceSystem], wanted: Sequence[str]) -> list[DanceSystem]:

@@ -84,3 +84,21 @@ def write_page(evaluations: list[Path], out: Path, audio: Path | None, seconds: 
     settings = load("models.evaluation.html.page", "PageSettings")(audio, seconds, seeds)
     written: Path = load("models.evaluation.html.page", "write_page")(evaluations, out, settings)
     return written
+
+
+def field_table(
+    data: Path,
+    out: Path,
+    settings: Path | None,
+    split: str,
+    seeds: int,
+    seconds: float,
+    jobs: int,
+    audio: Path | None,
+) -> Path:
+    """Train and measure every system of the field; return the page. Raises `UserError` if nothing can be trained."""
+    plan = load("models.evaluate", "EvaluationPlan")(split, "A", seeds, seconds)
+    page = load("models.evaluation.html.page", "PageSettings")(audio)
+    wanted = load("models.field.table", "TableSettings").load(settings or load("models.field.table", "TABLE"))
+    written: Path = load("models.field.table", "make_table")(data, out, wanted, plan, page, jobs)
+    return written

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """Nobody ever waits so long: what is waited for takes milliseconds, on a machine that is kept from its work seconds."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bridges.midi_notes import Hush
 from engine.errors import UserError
-from engine.score_file import TempoPoint, without_overlaps, write_midi
+from engine.playing.score_file import TempoPoint, without_overlaps, write_midi
 from engine.types import NS_PER_S, ClockEvent, ControlEvent, NoteEvent, OutputEvent
 
 _log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from bridges.osc_control import OscControl
 from bridges.osc_udp import UdpSender
 from bridges.osc_wire import BundleTemplate, NumberMessage, encode_bundle, encode_message, timetag
 from bridges.pose_kinematics import PoseKinematics
+from engine.body.skeleton import JOINT_NAMES
 from engine.clock import Clock
-from engine.skeleton import JOINT_NAMES
 from engine.types import (
     NS_PER_S,
     BeatEvent,

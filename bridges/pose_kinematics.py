@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.skeleton import axis_angle_to_quaternion, forward_kinematics_matrices, quaternion_to_matrix
+from engine.body.skeleton import axis_angle_to_quaternion, forward_kinematics_matrices, quaternion_to_matrix
 from engine.types import PoseFrame
 
 

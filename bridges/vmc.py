@@ -14,7 +14,7 @@ import numpy as np
 from bridges.endpoint import Endpoint
 from bridges.osc_udp import UdpSender
 from bridges.osc_wire import BundleTemplate, encode_bundle, encode_message
-from engine.skeleton import REST_FLOOR_M, REST_OFFSETS_M, axis_angle_to_quaternion
+from engine.body.skeleton import REST_FLOOR_M, REST_OFFSETS_M, axis_angle_to_quaternion
 from engine.types import NS_PER_S, ControlEvent, OutputEvent, PoseFrame
 
 BONES: tuple[str, ...] = (

@@ -11,11 +11,11 @@ import time
 from engine import controls
 from engine.announcer import BeatAnnouncer, FrameTimes, clock_at
 from engine.beats.follower import BeatFollower
-from engine.crowd_process import Hop, Troupe, Wish
-from engine.dancer import Dancer
+from engine.crowds.process import Hop, Troupe, Wish
+from engine.dancing.dancer import Dancer
+from engine.dancing.guards import PoseGuard
 from engine.ears import Ears, Heard
 from engine.features import FeatureExtractor
-from engine.guards import PoseGuard
 from engine.metrics import Metrics
 from engine.protocols import BeatTracker, Generator
 from engine.scenes import find_scene

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.bvh import write_bvh
+from engine.body.bvh import write_bvh
+from engine.body.skeleton import forward_kinematics
 from engine.errors import UserError
 from engine.pipeline import Pipeline
 from engine.session import OutputDigest
-from engine.skeleton import forward_kinematics
 from engine.types import NS_PER_S, BeatEvent, Observation, PoseFrame, StatusEvent
 
 BEAT_COLUMNS = ("time_s", "beat_index", "bar_beat", "tempo_bpm", "confidence")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from engine.clock import Clock
+from engine.dancing.stand_in import StandIn
 from engine.metrics import Metrics
 from engine.protocols import Bridge, NoteAhead
-from engine.stand_in import StandIn
 from engine.types import NS_PER_S, BeatEvent, ClockEvent, ControlEvent, NoteEvent, OutputEvent, PoseFrame, StatusEvent
 
 # With nothing in the queue the thread looks again this often; the core wakes it sooner.

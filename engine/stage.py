@@ -14,22 +14,22 @@ import numpy as np
 
 from engine.beats import create_tracker
 from engine.beats.kinematic_tracker import KinematicTracker
+from engine.body.pose_features import PoseFeatureSpec
 from engine.clock import Clock
-from engine.crowd import Crowd
-from engine.crowd_process import Share, Troupe, TroupeHere
-from engine.crowd_shares import TroupeElsewhere, share_out, usable_cores
-from engine.dancer import Dancer
+from engine.crowds.crowd import Crowd
+from engine.crowds.process import Share, Troupe, TroupeHere
+from engine.crowds.shares import TroupeElsewhere, share_out, usable_cores
+from engine.dancing.dancer import Dancer
+from engine.dancing.idle import idle_pose
+from engine.dancing.idle_generator import IdleGenerator
 from engine.errors import UserError
 from engine.features import FeatureExtractor
-from engine.idle import idle_pose
-from engine.idle_generator import IdleGenerator
-from engine.keys import parse_key
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline
-from engine.playing_pipeline import PlayingPipeline
-from engine.pose_features import PoseFeatureSpec
+from engine.playing.keys import parse_key
+from engine.playing.pipeline import PlayingPipeline
+from engine.playing.rule_composer import RuleComposer
 from engine.protocols import BeatTracker, Bridge, Composer, Core, Generator, Sensor
-from engine.rule_composer import RuleComposer
 from engine.scheduler import OutputScheduler, Timing
 from engine.seeing.retarget import LandmarkRetargeter
 from engine.settings import CrowdSettings, ShowSettings
@@ -38,17 +38,17 @@ from engine.types import NS_PER_S, VOICES, AudioBlock, Heartbeat, Observation, P
 _log = logging.getLogger(__name__)
 
 # Where each name lives; loaded only when a show asks for it, so that the engine runs without what it does not use.
-_NEURAL_TRACKER = ("models.beat_activation", "create_tracker")
+_NEURAL_TRACKER = ("models.beats.activation", "create_tracker")
 _GENERATORS = {
-    "gmd": ("models.onnx_generator", "OnnxGenerator"),
+    "gmd": ("models.music_to_dance.generator", "OnnxGenerator"),
     "frames": ("models.field.generator", "FrameGenerator"),
     "units": ("models.field.dancing_to_music.generator", "UnitGenerator"),
 }
 """By the kind of the artifact."""
 _KIND_OF = ("models.artifacts", "kind_of")
 _FIELD_SYSTEMS = ("models.field.registry", "SYSTEMS")
-_COMPANY = ("models.onnx_generator", "Company")
-_COMPOSER = ("models.onnx_composer", "OnnxComposer")
+_COMPANY = ("models.music_to_dance.generator", "Company")
+_COMPOSER = ("models.dance_to_music.composer", "OnnxComposer")
 _TEMPO_SENSORS = {"midi-clock": ("bridges.midi_clock", "MidiClockSensor"), "link": ("bridges.link", "LinkSensor")}
 _SHIPPED_MODELS = Path(__file__).parents[1] / "models" / "weights"
 

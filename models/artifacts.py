@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.body.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
 from engine.errors import UserError
-from engine.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
 from engine.types import TICKS_PER_BEAT
 from models.backends.step_memory import StepShapes
 
@@ -47,7 +47,8 @@ def file_digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class CompactGraph:
-    """Facts about the CPU's graph with smaller weights (`models.compact`), measured on music against the whole one.
+    """Facts about the CPU's graph with smaller weights (`models.music_to_dance.compact`), measured on music against the
+    whole one.
 
     Attributes:
         precision: "int8".
@@ -84,7 +85,7 @@ class GmdManifest:
         rotary_base: of the rotary embedding.
         history_noise: level of history noise it is told on the stage.
         temperature: of the draw among the choices; it is in the graph.
-        energy_middle: what the network is told for an energy of 1/2 (`models.dance_plan.stretch`).
+        energy_middle: what the network is told for an energy of 1/2 (`models.music_to_dance.plan.stretch`).
         parameters: number of weights.
         weight_bytes: of the weights that a step reads.
         multiply_adds: of a step of one dancer.

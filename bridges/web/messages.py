@@ -11,7 +11,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine import controls, skeleton
+from engine import controls
+from engine.body import skeleton
 from engine.types import BeatEvent, ClockEvent, NoteEvent, PoseFrame, StatusEvent
 
 POSE_KIND = 1

@@ -7,7 +7,7 @@ from engine.errors import UserError
 from engine.protocols import BeatTracker
 
 TRACKERS = ("flux", "aubio")
-"""Trackers that need nothing but the engine, best first. `models.beat_activation` has a better one, 'neural'."""
+"""Trackers that need nothing but the engine, best first. `models.beats.activation` has a better one, 'neural'."""
 
 
 def create_tracker(name: str) -> BeatTracker:

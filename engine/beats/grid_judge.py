@@ -3,7 +3,7 @@
 The filter believes the network hop by hop; where accents are syncopated both may sit on the off-beat for a whole song.
 Here the sound's attacks are laid out along the believed grid, a beat wide and eight deep, and a small network says
 how well that looks, beside the same grid moved by a quarter, a half and three quarters of a beat. It knows nothing of
-the first network's opinion. Trained by `models.beat_grid`.
+the first network's opinion. Trained by `models.beats.grid`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.beats.beat_filter import BeatFilter, FilterSettings
 from engine.beats.spectrum import HOPS_PER_S
-from engine.skeleton import forward_kinematics
+from engine.body.skeleton import forward_kinematics
 from engine.types import NS_PER_S, BeatEstimate, PoseFrame
 
 Array = NDArray[np.float64]

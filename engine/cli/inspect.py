@@ -16,7 +16,7 @@ from engine.clock import SessionClock
 from engine.errors import UserError
 from engine.features import FeatureExtractor
 from engine.pipeline import Pipeline
-from engine.playing_pipeline import PlayingPipeline
+from engine.playing.pipeline import PlayingPipeline
 from engine.seeing.camera import list_cameras
 from engine.seeing.landmarker import quiet_stderr
 from engine.settings import ShowSettings

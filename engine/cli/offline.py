@@ -19,7 +19,7 @@ def load(module: str, name: str) -> Any:
 
 def prepare_data(data: Path, out: Path, workers: int, sheets: bool, transcribe: bool) -> None:
     """Turn dances and their music into what the networks learn from. Raises `UserError` if nothing can be used."""
-    load("models.prepare", "prepare")(data, out, workers=workers, sheets=sheets, transcribe=transcribe)
+    load("models.data.prepare", "prepare")(data, out, workers=workers, sheets=sheets, transcribe=transcribe)
 
 
 def train_model(
@@ -58,10 +58,10 @@ def evaluate_models(
     shown: bool,
 ) -> None:
     """Measure dancers side by side on held-out songs. Raises `UserError` if something cannot be used."""
-    plan = load("models.evaluate", "EvaluationPlan")(
+    plan = load("models.evaluation.dancers", "EvaluationPlan")(
         split, protocol, seeds, seconds, tuple(courses), long_songs, tuple(systems), energy
     )
-    load("models.evaluate", "evaluate")(data, out, plan, models, fixed_rate, rivals, shown=shown)
+    load("models.evaluation.dancers", "evaluate")(data, out, plan, models, fixed_rate, rivals, shown=shown)
 
 
 def evaluate_composers(
@@ -75,8 +75,8 @@ def evaluate_composers(
     systems: list[str],
 ) -> None:
     """Measure players of music side by side on held-out dances. Raises `UserError` if something cannot be used."""
-    plan = load("models.evaluate_players", "PlayersPlan")(split, seeds, tuple(systems))
-    load("models.evaluate_players", "evaluate_players")(data, music, out, plan, composers, rivals)
+    plan = load("models.evaluation.players", "PlayersPlan")(split, seeds, tuple(systems))
+    load("models.evaluation.players", "evaluate_players")(data, music, out, plan, composers, rivals)
 
 
 def write_page(evaluations: list[Path], out: Path, audio: Path | None, seconds: float, seeds: int) -> Path:
@@ -97,7 +97,7 @@ def field_table(
     audio: Path | None,
 ) -> Path:
     """Train and measure every system of the field; return the page. Raises `UserError` if nothing can be trained."""
-    plan = load("models.evaluate", "EvaluationPlan")(split, "A", seeds, seconds)
+    plan = load("models.evaluation.dancers", "EvaluationPlan")(split, "A", seeds, seconds)
     page = load("models.evaluation.html.page", "PageSettings")(audio)
     wanted = load("models.field.table", "TableSettings").load(settings or load("models.field.table", "TABLE"))
     written: Path = load("models.field.table", "make_table")(data, out, wanted, plan, page, jobs)

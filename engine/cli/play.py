@@ -22,7 +22,7 @@ from engine.cli.sources import (
     refuse_song,
 )
 from engine.errors import UserError
-from engine.playing_render import Performance, perform, together, with_heartbeats, write_performance
+from engine.playing.render import Performance, perform, together, with_heartbeats, write_performance
 from engine.protocols import Sensor
 from engine.settings import ShowSettings
 from engine.stage import Cast, build_playing, build_tempo_sensor

@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.progress import track
 
 from engine.audio.files import open_audio
+from engine.body.skeleton import forward_kinematics
 from engine.cli.scaling import crowd_cost
 from engine.cli.sources import DEMO_SONG
 from engine.render import collect
 from engine.settings import ShowSettings
-from engine.skeleton import forward_kinematics
 from engine.stage import build_pipeline
 from engine.types import NS_PER_S
 

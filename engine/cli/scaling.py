@@ -24,7 +24,7 @@ from engine.audio.files import open_audio
 from engine.cli.memory import resident_mb
 from engine.cli.sources import DEMO_SONG
 from engine.clock import SessionClock
-from engine.crowd_process import Hop
+from engine.crowds.process import Hop
 from engine.features import FeatureSpec
 from engine.metrics import Metrics
 from engine.settings import ShowSettings

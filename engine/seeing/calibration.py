@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.body.skeleton import rest_positions_m
 from engine.seeing import landmark_pose as lp
-from engine.skeleton import rest_positions_m
 from engine.types import NS_PER_S
 
 Array = NDArray[np.float64]

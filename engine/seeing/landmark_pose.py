@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.skeleton import CONTACT_OFFSETS_M, JOINT_COUNT, JOINT_NAMES, PARENTS, REST_OFFSETS_M, rest_positions_m
+from engine.body.skeleton import CONTACT_OFFSETS_M, JOINT_COUNT, JOINT_NAMES, PARENTS, REST_OFFSETS_M, rest_positions_m
 
 Array = NDArray[np.float64]
 _J = {name: index for index, name in enumerate(JOINT_NAMES)}

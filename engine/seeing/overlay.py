@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.body.skeleton import JOINT_NAMES, PARENTS, contact_points, forward_kinematics
 from engine.errors import UserError
 from engine.seeing.opencv import Image, opencv
-from engine.skeleton import JOINT_NAMES, PARENTS, contact_points, forward_kinematics
 from engine.types import PoseFrame, PoseLandmarks
 
 Array = NDArray[np.float64]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.body.skeleton import contact_points, forward_kinematics
 from engine.clock import Clock
 from engine.errors import UserError
 from engine.protocols import Deliver, Report
-from engine.skeleton import contact_points, forward_kinematics
 from engine.types import NS_PER_S, PoseFrame, StatusEvent
 
 _FORMATS = "give a poses.npz that `pasdedeux play --render` wrote"

@@ -7,16 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import pose_algebra as algebra
-from engine import vectors
-from engine.foot_lock import FootLock, FootLockSettings
-from engine.idle import idle_pose
-from engine.joint_limits import limit_joints
-from engine.legs import MOVED_JOINTS
-from engine.seeing import landmark_pose as lp
-from engine.seeing.calibration import Placement, StageCalibration
-from engine.seeing.one_euro import OneEuroFilter
-from engine.skeleton import (
+from engine.body import pose_algebra as algebra
+from engine.body import vectors
+from engine.body.joint_limits import limit_joints
+from engine.body.legs import MOVED_JOINTS
+from engine.body.skeleton import (
     MIRROR_CONTACTS,
     contact_points,
     forward_kinematics_matrices,
@@ -24,6 +19,11 @@ from engine.skeleton import (
     mirror,
     slerp,
 )
+from engine.dancing.foot_lock import FootLock, FootLockSettings
+from engine.dancing.idle import idle_pose
+from engine.seeing import landmark_pose as lp
+from engine.seeing.calibration import Placement, StageCalibration
+from engine.seeing.one_euro import OneEuroFilter
 from engine.types import NS_PER_S, PoseFrame, PoseLandmarks
 
 Array = NDArray[np.float64]

@@ -15,7 +15,7 @@ from models.backends.choose import BACKENDS, choose
 from models.backends.parity import Agreement, compare
 from models.backends.protocol import StepBackend
 from models.backends.step_memory import VECTORS
-from models.dance_plan import DanceTables
+from models.music_to_dance.plan import DanceTables
 
 _BANDWIDTH_BYTES = 64 << 20
 """Far larger than a core's share of any cache."""

@@ -158,7 +158,7 @@ def _back_end(folder: Path, name: str) -> Step:
     from models.backends.parity import probe
     from models.backends.step_memory import StepMemory
     from models.backends.tensorrt_backend import TensorRtBackend
-    from models.export import step_shapes
+    from models.music_to_dance.export import step_shapes
 
     shapes = step_shapes(_network().model.config)
     try:
@@ -232,7 +232,7 @@ def window_cost_ms(window: int) -> float:
     from models.backends.measure import backend_cost_ms
     from models.backends.ort_backend import OrtBackend
     from models.backends.step_memory import StepMemory
-    from models.export import step_shapes, write_graph
+    from models.music_to_dance.export import step_shapes, write_graph
 
     step = _network(window)
     with tempfile.TemporaryDirectory() as temporary:
@@ -253,8 +253,8 @@ def _network(window: int = 48) -> Any:
     import torch
 
     from models.artifacts import GMD_FOLDER, GmdManifest
-    from models.gmd import Gmd, GmdConfig
-    from models.gmd_stage import StageStep
+    from models.music_to_dance.network import Gmd, GmdConfig
+    from models.music_to_dance.stage_graph import StageStep
 
     manifest = GmdManifest.load(GMD_FOLDER)
     torch.manual_seed(0)
@@ -275,7 +275,7 @@ def _prepare(folder: Path, wanted: Sequence[str]) -> None:
     """Write the graphs that the rivals wanted are given."""
     from models.artifacts import GMD_FOLDER, GmdManifest
     from models.backends.choose import MODEL_FILE
-    from models.compact import quantisable, quantise
+    from models.music_to_dance.compact import quantisable, quantise
 
     shutil.copyfile(GMD_FOLDER / MODEL_FILE, folder / WHOLE)
     shapes = GmdManifest.load(GMD_FOLDER).step_shapes(1).graph_inputs()

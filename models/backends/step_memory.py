@@ -1,7 +1,7 @@
 """What the step of a batch of dancers reads and remembers: its inputs, and the rings of keys and values.
 
-Every back end computes the same function of these arrays (`models.gmd_stage.StageStep`); because the memory is
-explicit and of fixed shape, a dance can go on in the middle on another one.
+Every back end computes the same function of these arrays (`models.music_to_dance.stage_graph.StageStep`); because the
+memory is explicit and of fixed shape, a dance can go on in the middle on another one.
 """
 
 from __future__ import annotations

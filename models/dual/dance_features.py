@@ -1,7 +1,7 @@
 """Pose features of a dance in torch, differentiable: from what G_MD makes to what G_DM sees.
 
-The twin of `engine.pose_features`, over whole sequences at once; a test holds the two together. The running averages
-of the stage are the same filters, written as one triangular matrix a sequence.
+The twin of `engine.body.pose_features`, over whole sequences at once; a test holds the two together. The running
+averages of the stage are the same filters, written as one triangular matrix a sequence.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.pose_features import PoseFeatureSpec
-from engine.skeleton import JOINT_COUNT
-from models.kinematics import contact_points, forward_kinematics, six_d_to_matrix
-from models.motion_representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS
+from engine.body.pose_features import PoseFeatureSpec
+from engine.body.skeleton import JOINT_COUNT
+from models.motion.kinematics import contact_points, forward_kinematics, six_d_to_matrix
+from models.motion.representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS
 
 _SMALLEST = 1e-12
 

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.dance_to_music.lesson import GdmLesson
+from models.dance_to_music.network import NOISE_SIZE
+from models.dance_to_music.objective import GdmBatch, GdmObjective
 from models.dual.gromov import exact_discrepancy, paired_discrepancy
 from models.dual.objective import Bridges, Couple, DualBatch, DualObjective, PairBatch, Weights
 from models.dual.pairs import PairSampler
 from models.dual.settings import DualSettings
 from models.dual.sound import Sound
-from models.gdm import NOISE_SIZE
-from models.gdm_lesson import GdmLesson
-from models.gdm_objective import GdmBatch, GdmObjective
-from models.gmd_lesson import GmdLesson
-from models.gmd_objective import GmdObjective, Noise, make_batch
 from models.learning.randomness import sequence_random
+from models.music_to_dance.lesson import GmdLesson
+from models.music_to_dance.objective import GmdObjective, Noise, make_batch
 
 _PAIRS = 1 << 33
 """Pairs are drawn apart from the sequences of the single tasks, whose draws stay those of their own runs."""

@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from engine.types import TICKS_PER_BEAT, TICKS_PER_STEP
-from models.conditioning import MUSIC_LIMIT
+from models.dance_to_music.network import Gdm, pool_beats
+from models.dance_to_music.objective import GdmBatch, GdmObjective
 from models.dual.dance_features import pose_features
 from models.dual.gromov import paired_discrepancy
 from models.dual.pairs import BEFORE_TICKS
 from models.dual.sound import Sound, choose, one_hot
-from models.gdm import Gdm, pool_beats
-from models.gdm_objective import GdmBatch, GdmObjective
-from models.gmd import Gmd
-from models.gmd_objective import GmdBatch, GmdObjective
 from models.learning.launch import rows_of_all
+from models.music_to_dance.conditioning import MUSIC_LIMIT
+from models.music_to_dance.network import Gmd
+from models.music_to_dance.objective import GmdBatch, GmdObjective
 
 
 class Couple(nn.Module):

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from engine.errors import UserError
 from engine.types import TICKS_PER_BEAT, TICKS_PER_STEP
-from models.dataset import PreparedData
-from models.gdm_bands import TAIL_STEPS, MusicPiece, Run, run_at
-from models.gdm_data import SCORES, believable_key, first_step_row, paired_pieces
-from models.gdm_sequences import MusicBatch, MusicSampler
-from models.gmd_sequences import Batch, DanceClip, SequenceSampler
-from models.music_tokens import home_shift
+from models.dance_to_music.bands import TAIL_STEPS, MusicPiece, Run, run_at
+from models.dance_to_music.data import SCORES, believable_key, first_step_row, paired_pieces
+from models.dance_to_music.sequences import MusicBatch, MusicSampler
+from models.dance_to_music.tokens import home_shift
+from models.data.dataset import PreparedData
+from models.music_to_dance.sequences import Batch, DanceClip, SequenceSampler
 from models.symbolic.step_grid import StepGrid
 
 Floats = NDArray[np.float32]
@@ -50,7 +50,7 @@ def find_pairs(data: PreparedData, dances: Sequence[DanceClip], split: str) -> l
 
     Args:
         data: prepared, with step grids in `scores/`.
-        dances: of the split, from `models.gmd_data.load_dances`.
+        dances: of the split, from `models.music_to_dance.dances.load_dances`.
         split: "train" or "val".
 
     Raises:

@@ -1,7 +1,7 @@
 """`pasdedeux train` of both directions together: prepared dances with written music, and MIDI corpora, in.
 
-The run's folder holds what `models.gmd_run` and `models.gdm_run` write, in `gmd/` and `gdm/`; `pasdedeux export` takes
-either. The test splits are never read here.
+The run's folder holds what `models.music_to_dance.run` and `models.dance_to_music.run` write, in `gmd/` and `gdm/`;
+`pasdedeux export` takes either. The test splits are never read here.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from safetensors.torch import load_file
 from torch import nn
 
 from engine.errors import UserError
-from models import gdm_run, gmd_run
-from models.dataset import PreparedData
+from models.dance_to_music import run as gdm_run
+from models.dance_to_music.lesson import GdmLesson
+from models.data.dataset import PreparedData
 from models.dual.lesson import DualLesson
 from models.dual.pairs import PairSampler, find_pairs
 from models.dual.settings import DualSettings
-from models.gdm_lesson import GdmLesson
-from models.gmd_data import training_sampler
-from models.gmd_lesson import GmdLesson
 from models.learning.finished import FinishedRun
 from models.learning.launch import open_fabric
 from models.learning.loop import Learning
-from models.rollout import RealDance
+from models.music_to_dance import run as gmd_run
+from models.music_to_dance.dances import training_sampler
+from models.music_to_dance.lesson import GmdLesson
+from models.music_to_dance.rollout import RealDance
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from models.gdm_training import GdmTrainingSettings
+from models.dance_to_music.settings import GdmTrainingSettings
 from models.learning.settings import OptimiserSettings, RunSettings, build, load_recipe
-from models.training import TrainingSettings
+from models.music_to_dance.settings import TrainingSettings
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from engine.features import FeatureSpec
 from engine.types import DRUMS, TICKS_PER_STEP
-from models.conditioning import MUSIC_LIMIT
-from models.gdm import VoiceLogits
-from models.music_tokens import DRUM_LEVELS, LEVELS, PITCHED
+from models.dance_to_music.network import VoiceLogits
+from models.dance_to_music.tokens import DRUM_LEVELS, LEVELS, PITCHED
+from models.music_to_dance.conditioning import MUSIC_LIMIT
 
 _DRUM_SIZE = len(DRUMS) * DRUM_LEVELS
 _WIDTH, _KERNEL, _LAYERS = 128, 5, 3

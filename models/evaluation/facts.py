@@ -12,7 +12,7 @@ import numpy as np
 from engine import __version__
 from engine.machine import machine_kind, source_commit
 from engine.types import TICKS_PER_BEAT
-from models.dataset import PreparedClip
+from models.data.dataset import PreparedClip
 
 _NEVER_SAID = "not declared"
 
@@ -69,8 +69,8 @@ class SongFacts:
     def of(clip: PreparedClip, seconds: float) -> SongFacts:
         """Return the facts of a prepared clip, for so many seconds of dance.
 
-        A clip that is danced at half speed (`models.gmd_data.load_dances`) has no beats in the recording: its music is
-        stretched too.
+        A clip that is danced at half speed (`models.music_to_dance.dances.load_dances`) has no beats in the recording:
+        its music is stretched too.
         """
         beats = clip.music_time_s[-clip.first_tick % TICKS_PER_BEAT :: TICKS_PER_BEAT]
         known = clip.plausible and clip.has_audio and len(beats) > 1 and bool(np.isfinite(beats).all())

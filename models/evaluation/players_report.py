@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from engine.types import VOICES
-from models.gdm_evaluation import PlayedFigures
+from models.dance_to_music.measure import PlayedFigures
 from models.metrics.resampling import Interval, bootstrap
 from models.symbolic.music_metrics import MusicMeasures, Range
 

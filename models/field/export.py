@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from models.artifacts import file_digest, skeleton_digest
-from models.conditioning import STYLES
 from models.field.artifact import FRAMES_KIND, MODEL_FILE, TABLES_FILE, FrameManifest, FrameTables, state_name
 from models.field.frame_model import FrameModel
 from models.field.frames import BEAT_SIZE, FrameScales, StartPoses
 from models.field.onnx_frames import OnnxDancing
+from models.music_to_dance.conditioning import STYLES
 
 TOLERANCE = 1e-4
 """Largest difference between torch and ONNX Runtime over a dance that is let through; poses are about 1."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.skeleton import (
+from engine.body.skeleton import (
     JOINT_COUNT,
     axis_angle_to_quaternion,
     matrix_to_axis_angle,
@@ -19,7 +19,7 @@ from engine.skeleton import (
 )
 from engine.types import MotionChunk
 from models.field.frames import Floats
-from models.motion_representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS
+from models.motion.representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS
 
 
 @dataclass(frozen=True)

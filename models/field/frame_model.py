@@ -15,7 +15,7 @@ class FrameBatch:
     Attributes:
         music: (B, T, M) normalised; see `models.field.frames`.
         pose: (B, T, P) normalised.
-        style: (B,) int64, index in `models.conditioning.STYLES`, or one more for any other style.
+        style: (B,) int64, index in `models.music_to_dance.conditioning.STYLES`, or one more for any other style.
         noise: (B, T, Z) Gaussian, drawn per window, so that a batch decides everything random.
     """
 

@@ -1,6 +1,6 @@
 """What the systems of the field see: poses and music at a fixed frame rate, normalised.
 
-A frame's pose is a tick vector (`models.motion_representation`) sampled once a frame. A frame's music is the features
+A frame's pose is a tick vector (`models.motion.representation`) sampled once a frame. A frame's music is the features
 of the newest tick that has ended, normalised and clipped, then two values that the published inputs have too: `beat`,
 1 in the frame in which a beat falls, and `phase` of the beat in [0, 1). What stands still or never sounds has no
 deviation to speak of; it is floored, so that noise in it does not count.
@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.conditioning import normalise_music
-from models.motion_representation import TICK_SIZE
+from models.motion.representation import TICK_SIZE
+from models.music_to_dance.conditioning import normalise_music
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -17,12 +17,12 @@ import numpy as np
 from engine.errors import UserError
 from engine.features import FeatureSpec
 from engine.types import TICKS_PER_BEAT, GeneratorInfo, MotionChunk, MotionRequest
-from models.conditioning import STYLES
 from models.field.artifact import MODEL_FILE, FrameManifest, FrameTables
 from models.field.frame_clock import FramePath, chunk_of
 from models.field.frames import Floats, limited
 from models.field.onnx_frames import OnnxDancing
 from models.field.registry import entry
+from models.music_to_dance.conditioning import STYLES
 
 Report = Callable[[str, str], None]
 """Takes a level ("info", "warning", "error") and a message for the operator."""

@@ -13,17 +13,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from engine.types import TICKS_PER_BEAT
-from models.conditioning import STYLES
 from models.field.frame_model import FrameBatch, FrameModel, FrameSizes
 from models.field.frames import POSE_SIZE, Floats, FrameScales, StartPoses, roll_out
 from models.field.registry import entry
 from models.field.settings import FieldTrainingSettings
 from models.field.song_frames import SongFrames
 from models.field.windows import WindowSampler
-from models.gmd_sequences import DanceClip
 from models.learning.randomness import sequence_random
+from models.music_to_dance.conditioning import STYLES
+from models.music_to_dance.rollout import RATE_HZ, RealDance, ShownMotion, show
+from models.music_to_dance.sequences import DanceClip
 from models.rivals.song import Song
-from models.rollout import RATE_HZ, RealDance, ShownMotion, show
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class FieldLesson:
             log.info("step %d: %s", step, found)
             figures |= asdict(found)
             if self.settings.run.sheets:
-                from models.render import contact_sheet  # matplotlib is slow to import and not needed otherwise
+                from models.motion.sheets import contact_sheet  # matplotlib is slow to import and not needed otherwise
 
                 joints, song = motions[0].joints, self._songs[0].name
                 picture = folder / "sheets" / f"step-{step:06d}.png"

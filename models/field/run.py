@@ -1,6 +1,6 @@
 """`pasdedeux train` and `pasdedeux export` of the systems of the field: prepared data in, runs and weights out.
 
-A run's folder is as our own model's (`models.gmd_run`); the test split is never read here.
+A run's folder is as our own model's (`models.music_to_dance.run`); the test split is never read here.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.features import FeatureSpec
-from models.dataset import PreparedData
+from models.data.dataset import PreparedData
 from models.field.artifact import FrameManifest
 from models.field.export import ExportFacts, export_frames
 from models.field.frames import StartPoses
 from models.field.lesson import FieldLesson, build_model
 from models.field.settings import FieldTrainingSettings
 from models.field.windows import FrameClip, WindowSampler, fit_scales, start_poses
-from models.gmd_data import DanceData, load_dances
 from models.learning.finished import FinishedRun
 from models.learning.launch import open_fabric
 from models.learning.loop import Learning
-from models.rollout import RealDance
-from models.unseen_movement import UNSEEN_MOVEMENT, unseen_movement
+from models.music_to_dance.dances import DanceData, load_dances
+from models.music_to_dance.rollout import RealDance
+from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT, unseen_movement
 
 _TRAINING_SET = (
     "music and dance pairs published with Tang et al. 2018 (waltz, rumba, cha-cha, tango), no licence stated"

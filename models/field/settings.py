@@ -25,7 +25,8 @@ class FieldTrainingSettings:
         seed: of everything random.
         device: "auto": a GPU where there is one.
         bfloat16: matrix products in bfloat16 (weights, norms and losses stay in float32).
-        protocol: "A": all training dances; "B": only what no held-out clip repeats (`models.unseen_movement`).
+        protocol: "A": all training dances; "B": only what no held-out clip repeats
+            (`models.music_to_dance.unseen_movement`).
         frame_rate_hz: of poses and music.
         window_frames: T, frames of a training window.
         epoch_steps: steps of the optimiser that count as one epoch of the system's curricula.

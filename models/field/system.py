@@ -20,9 +20,9 @@ from models.field.generator import FrameGenerator
 from models.field.onnx_frames import OnnxDancing
 from models.field.registry import entry
 from models.field.song_frames import SongFrames
+from models.music_to_dance.unseen_movement import left_out
 from models.rivals.gmd_dancer import ShownDancer
 from models.rivals.song import COURSES, Dance, DanceSystem, Song
-from models.unseen_movement import left_out
 
 
 class FrameSystem:

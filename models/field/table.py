@@ -17,7 +17,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from models.artifacts import GMD_FOLDER, MANIFEST, kind_of
-from models.evaluate import EvaluationPlan, evaluate
+from models.evaluation.dancers import EvaluationPlan, evaluate
 from models.evaluation.html.page import PageSettings, write_page
 from models.learning.checkpoint import is_run
 from models.learning.settings import build, load_toml

@@ -11,11 +11,11 @@ import torch
 
 from engine.errors import UserError
 from engine.types import TICKS_PER_BEAT
-from models.conditioning import STYLES
 from models.field.frame_model import FrameBatch
 from models.field.frames import Doubles, Floats, FrameScales, StartPoses
-from models.gmd_sequences import DanceClip
-from models.motion_representation import HEIGHT, tick_weights
+from models.motion.representation import HEIGHT, tick_weights
+from models.music_to_dance.conditioning import STYLES
+from models.music_to_dance.sequences import DanceClip
 from models.rivals.fixed_rate import in_seconds
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ def fit_scales(clips: Sequence[FrameClip]) -> FrameScales:
 def start_poses(clips: Sequence[FrameClip]) -> StartPoses:
     """Return frames to begin a dance from: for each style the calmest out of its dances, one a clip.
 
-    As for our own model (`models.gmd_sequences.SequenceSampler.starts`) a start is from the middle four fifths of a
-    dance, where nobody bows, and nearer to the style's usual pose than half of its frames are.
+    As for our own model (`models.music_to_dance.sequences.SequenceSampler.starts`) a start is from the middle four
+    fifths of a dance, where nobody bows, and nearer to the style's usual pose than half of its frames are.
     """
     weights = tick_weights()
     weights[HEIGHT + 1 :] = 0.0

@@ -9,16 +9,16 @@ import os
 from pathlib import Path
 
 from engine.errors import UserError
+from models.dance_to_music.settings import GdmTrainingSettings
 from models.dual.settings import DualSettings
 from models.field.dancing_to_music.settings import DancingToMusicSettings
 from models.field.registry import RECIPES, SYSTEMS, entry
 from models.field.settings import FieldTrainingSettings
-from models.gdm_training import GdmTrainingSettings
 from models.learning.checkpoint import is_run
 from models.learning.finished import FinishedRun
 from models.learning.settings import build, load_recipe
+from models.music_to_dance.settings import TrainingSettings
 from models.players.recurrent_training import RecurrentTrainingSettings
-from models.training import TrainingSettings
 
 FieldSettings = FieldTrainingSettings | DancingToMusicSettings
 Settings = TrainingSettings | GdmTrainingSettings | DualSettings | FieldSettings | RecurrentTrainingSettings
@@ -97,7 +97,7 @@ def train(
     if not resume and is_run(out):
         raise UserError(f"{out} holds a run already", "go on with --resume, or give another folder")
     if isinstance(settings, TrainingSettings):
-        from models import gmd_run
+        from models.music_to_dance import run as gmd_run
 
         return gmd_run.train(settings, _given(prepared, "data"), out, resume=resume, minutes=minutes)
     if isinstance(settings, DualSettings):
@@ -114,7 +114,7 @@ def train(
         from models.players import recurrent_training
 
         return recurrent_training.train(settings, prepared, _given(music, "music"), out, resume=resume, minutes=minutes)
-    from models import gdm_run
+    from models.dance_to_music import run as gdm_run
 
     return gdm_run.train(settings, prepared, _given(music, "music"), out, resume=resume, minutes=minutes)
 
@@ -128,11 +128,11 @@ def export(run: Path, prepared: Path | None, music: Path | None, folder: Path, *
     finished = FinishedRun.find(run)
     task = finished.task
     if task == "gmd":
-        from models import gmd_run
+        from models.music_to_dance import run as gmd_run
 
         gmd_run.export(run, _given(prepared, "data"), folder, step=step)
     elif task == "gdm":
-        from models import gdm_run
+        from models.dance_to_music import run as gdm_run
 
         gdm_run.export(run, prepared, _given(music, "music"), folder, step=step)
     elif task == "field":

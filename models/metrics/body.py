@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.skeleton import contact_points, forward_kinematics
+from engine.body.skeleton import contact_points, forward_kinematics
 
 Floats = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.skeleton import JOINT_NAMES, rest_positions_m
+from engine.body.skeleton import JOINT_NAMES, rest_positions_m
 from models.metrics.kinetic import CLIP_S, clip_starts
 
 Floats = NDArray[np.float64]

@@ -2,7 +2,8 @@
 
 The nearest neighbour of the dance -> music direction, as retrieval of real phrases of dance is that of the other. It
 is causal: what is played for the next bars is chosen by the bars that have just been danced. All music is in the home
-key (`models.music_tokens`), so that phrases of different songs go together. The music is transcribed from recordings.
+key (`models.dance_to_music.tokens`), so that phrases of different songs go together. The music is transcribed from
+recordings.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.body.pose_features import PoseFeatureSpec
 from engine.errors import UserError
-from engine.pose_features import PoseFeatureSpec
 from engine.types import TICKS_PER_STEP, ComposerInfo, Key, MusicRequest, MusicStep
-from models.conditioning import normalise_music
-from models.gdm_bands import MusicPiece
-from models.music_tokens import FIRST_VALUE, HOLD_TOKEN, REST_TOKEN, home_shift
+from models.dance_to_music.bands import MusicPiece
+from models.dance_to_music.token_voices import TokenVoices
+from models.dance_to_music.tokens import FIRST_VALUE, HOLD_TOKEN, REST_TOKEN, home_shift
+from models.music_to_dance.conditioning import normalise_music
 from models.symbolic.step_grid import STEPS_PER_BEAT
-from models.token_voices import TokenVoices
 
 Floats = NDArray[np.float32]
 

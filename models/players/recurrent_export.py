@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.artifacts import GdmManifest
-from models.gdm import NOISE_SIZE
-from models.gdm_export import GdmExportFacts, composer_manifest, require_parity, save_tables
-from models.gdm_sequences import MusicSampler
-from models.onnx_composer import MODEL_FILE
+from models.dance_to_music.composer import MODEL_FILE
+from models.dance_to_music.export import GdmExportFacts, composer_manifest, require_parity, save_tables
+from models.dance_to_music.network import NOISE_SIZE
+from models.dance_to_music.sequences import MusicSampler
 from models.players.recurrent_player import RecurrentPlayer
 
 _INPUTS = ("dance", "known", "condition", "history", "noise", "temperature", "cutoff", "state")
@@ -44,7 +44,7 @@ class _Step(nn.Module):
 
 
 def export_recurrent(model: RecurrentPlayer, sampler: MusicSampler, facts: GdmExportFacts, folder: Path) -> GdmManifest:
-    """Write `model.onnx`, `tables.safetensors` and `manifest.json`; see `models.gdm_export.export_gdm`."""
+    """Write `model.onnx`, `tables.safetensors` and `manifest.json`; see `models.dance_to_music.export.export_gdm`."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.Generator(np.random.PCG64(0))
     example = tuple(torch.from_numpy(a) for a in _example(model, random, model.start(1)).values())

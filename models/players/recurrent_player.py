@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.gdm import VoiceHeads
+from models.dance_to_music.network import VoiceHeads
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class RecurrentPlayerConfig:
 
     Attributes:
         dance_size: values of the dance per step (three ticks x pose features).
-        condition_size: values of the condition vector (`models.music_conditioning`).
-        history_size: values of a step as history (`models.music_tokens`).
+        condition_size: values of the condition vector (`models.dance_to_music.conditioning`).
+        history_size: values of a step as history (`models.dance_to_music.tokens`).
         width: of both recurrent networks.
         encoder_layers: of the dance encoder.
         decoder_layers: of the music decoder.

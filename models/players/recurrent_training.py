@@ -10,17 +10,17 @@ import torch
 
 from engine.types import TICKS_PER_STEP
 from models.artifacts import GdmManifest
-from models.gdm_export import GdmExportFacts
-from models.gdm_lesson import PlayerLesson
-from models.gdm_run import CUTOFF, TEMPERATURE, TRAINING_SET, load_data, samplers
-from models.gdm_sequences import MusicSampler
-from models.gdm_training import PlayerTrainingSettings
+from models.dance_to_music.conditioning import MUSIC_CONDITION_SIZE
+from models.dance_to_music.export import GdmExportFacts
+from models.dance_to_music.lesson import PlayerLesson
+from models.dance_to_music.run import CUTOFF, TEMPERATURE, TRAINING_SET, load_data, samplers
+from models.dance_to_music.sequences import MusicSampler
+from models.dance_to_music.settings import PlayerTrainingSettings
+from models.dance_to_music.tokens import HISTORY_SIZE
 from models.learning.finished import FinishedRun
 from models.learning.launch import open_fabric
 from models.learning.loop import Learning
 from models.learning.settings import build, load_recipe
-from models.music_conditioning import MUSIC_CONDITION_SIZE
-from models.music_tokens import HISTORY_SIZE
 from models.players.recurrent_export import export_recurrent
 from models.players.recurrent_player import RecurrentPlayer, RecurrentPlayerConfig
 
@@ -72,7 +72,7 @@ def train(
     resume: bool = False,
     minutes: float | None = None,
 ) -> Path:
-    """Train; return the folder of the run. Arguments and errors as of `models.gdm_run.train`."""
+    """Train; return the folder of the run. Arguments and errors as of `models.dance_to_music.run.train`."""
     fabric = open_fabric(settings.device, bfloat16=settings.bfloat16)
     sampler, validation = samplers(load_data(prepared, corpora, out.parent / "grids"), settings)
     learning = Learning(PlayerLesson(player(sampler, settings), sampler, settings, validation), settings, fabric)

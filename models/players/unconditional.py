@@ -1,8 +1,8 @@
 """A composer from whom the dance is withheld: what does the dance add?
 
 The same network with the same weights plays to the same beats, but nobody dances before it: it has learnt that case,
-too (`drop_dance` of `models.gdm_sequences.MusicSequenceSettings`). The movement's energy, which the stage also tells a
-composer, may be left to it, so that one sees what the poses add to it.
+too (`drop_dance` of `models.dance_to_music.sequences.MusicSequenceSettings`). The movement's energy, which the stage
+also tells a composer, may be left to it, so that one sees what the poses add to it.
 """
 
 from __future__ import annotations

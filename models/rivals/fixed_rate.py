@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.types import TICKS_PER_BEAT, MotionRequest
-from models.conditioning import STYLES
 from models.evaluation.facts import SystemFacts
-from models.gmd_data import DanceData
-from models.gmd_sequences import DanceClip
-from models.motion_representation import CONTACTS, motion_from_ticks, ticks_from_motion
-from models.motion_resampling import resample_motion
-from models.onnx_generator import OnnxGenerator
+from models.motion.representation import CONTACTS, motion_from_ticks, ticks_from_motion
+from models.motion.resampling import resample_motion
+from models.music_to_dance.conditioning import STYLES
+from models.music_to_dance.dances import DanceData
+from models.music_to_dance.generator import OnnxGenerator
+from models.music_to_dance.sequences import DanceClip
 from models.rivals.gmd_dancer import Sampling, ticks_of
 from models.rivals.song import COURSES, Dance, Song
 

@@ -1,7 +1,7 @@
 """Our own model as a system: as the network gives it, and as the audience sees it.
 
-Both run the exported model (`models.onnx_generator`). The song's beat is given to them: what is measured is the dancer,
-not the beat tracker.
+Both run the exported model (`models.music_to_dance.generator`). The song's beat is given to them: what is measured is
+the dancer, not the beat tracker.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.dancer import Dancer
+from engine.body.skeleton import axis_angle_to_matrix, matrix_to_six_d
+from engine.dancing.dancer import Dancer
+from engine.dancing.guards import PoseGuard
 from engine.features import HOP_SAMPLES, SAMPLE_RATE_HZ, FeatureSpec
-from engine.guards import PoseGuard
 from engine.metrics import Metrics
 from engine.protocols import Generator
 from engine.settings import DancerSettings
-from engine.skeleton import axis_angle_to_matrix, matrix_to_six_d
 from engine.types import NS_PER_S, TICKS_PER_BEAT, BeatState, BeatTimeline, MotionChunk, MotionRequest, PoseFrame
 from models.artifacts import GMD_FOLDER, GmdManifest
-from models.conditioning import STYLES
 from models.evaluation.facts import SystemFacts
-from models.motion_representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS, TICK_SIZE
-from models.onnx_generator import OnnxGenerator
+from models.motion.representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS, TICK_SIZE
+from models.music_to_dance.conditioning import STYLES
+from models.music_to_dance.generator import OnnxGenerator
 from models.rivals.song import COURSES, RATE_HZ, Dance, Song
 
 _HOP_NS = HOP_SAMPLES * NS_PER_S // SAMPLE_RATE_HZ

@@ -9,9 +9,9 @@ import numpy as np
 
 from engine.types import TICKS_PER_BEAT
 from models.evaluation.facts import SystemFacts
-from models.gmd_sequences import DanceClip
-from models.joining import BLEND_TICKS, Phrase, join
-from models.motion_representation import DISPLACEMENT, HEADING
+from models.motion.representation import DISPLACEMENT, HEADING
+from models.music_to_dance.joining import BLEND_TICKS, Phrase, join
+from models.music_to_dance.sequences import DanceClip
 from models.rivals.song import COURSES, Course, Dance, Song
 
 
@@ -28,8 +28,8 @@ def digest(dances: Sequence[DanceClip]) -> str:
 def real_dance(clip: DanceClip) -> Dance:
     """Return a real dance at the dancer's own tempo.
 
-    Its beat is the one that preparation found in the dancer's own feet (`models.motion_beat`): alignment to it is an
-    upper bound, not evidence of how well they hear.
+    Its beat is the one that preparation found in the dancer's own feet (`models.data.motion_beat`): alignment to it is
+    an upper bound, not evidence of how well they hear.
     """
     seconds = 60.0 / TICKS_PER_BEAT / clip.tempo_bpm
     time_s = np.concatenate([[0.0], np.cumsum(seconds[:-1])])

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from engine.types import TICKS_PER_BEAT
 from models.evaluation.facts import SystemFacts
-from models.gmd_sequences import DanceClip
-from models.joining import BLEND_TICKS, Phrase, join
-from models.motion_representation import CONTACTS, tick_weights
+from models.motion.representation import CONTACTS, tick_weights
+from models.music_to_dance.joining import BLEND_TICKS, Phrase, join
+from models.music_to_dance.sequences import DanceClip
 from models.rivals.real import digest
 from models.rivals.song import COURSES, Dance, Song
 

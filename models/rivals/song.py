@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from engine.skeleton import (
+from engine.body.skeleton import (
     axis_angle_to_quaternion,
     contact_points,
     forward_kinematics,
@@ -17,8 +17,8 @@ from engine.skeleton import (
     slerp,
 )
 from engine.types import TICKS_PER_BEAT
-from models.gmd_sequences import DanceClip
-from models.motion_representation import CONTACTS, motion_from_ticks
+from models.motion.representation import CONTACTS, motion_from_ticks
+from models.music_to_dance.sequences import DanceClip
 
 Floats = NDArray[np.float64]
 Course = Literal["steady", "slow", "fast", "drift"]
@@ -40,7 +40,7 @@ class Song:
         course: of the tempo: "steady" as recorded; "slow" and "fast" 0.75 and 1.35 times as fast; "drift" waxing and
             waning. The notes stay the same and come at other times: the features of each tick are kept, as if the band
             played the song at another tempo.
-        style: index in `models.conditioning.STYLES`.
+        style: index in `models.music_to_dance.conditioning.STYLES`.
         music: (T, F) features; the newest music of row k ends at tick k.
         tempo_bpm: (T,) at each tick.
         beats_per_bar: None while unknown.

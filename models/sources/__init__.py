@@ -1,1 +1,1 @@
-"""Where dances come from: each module reads one published layout, as `models.clip_sources.ClipSource`s."""
+"""Where dances come from: each module reads one published layout, as `models.data.clip_sources.ClipSource`s."""

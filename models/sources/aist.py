@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import UserError
-from models.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource
-from models.dataset import SPLITS
-from models.retarget import FittedMotion
+from models.data.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource
+from models.data.dataset import SPLITS
+from models.data.retarget import FittedMotion
 from models.sources.array_pickle import load_arrays
 from models.sources.body import body_motion
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from engine import skeleton
-from models import markers as mk
-from models.clip_sources import SHORTEST_S, BadClip
-from models.retarget import FittedMotion
+from engine.body import skeleton
+from models.data import markers as mk
+from models.data.clip_sources import SHORTEST_S, BadClip
+from models.data.retarget import FittedMotion
 
 _FLOOR_PERCENTILE = 5.0
 """The lowest sole is on the floor in more than a twentieth of a dance, and below it in less (noise)."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.bvh_reader import read_bvh
+from engine.body.bvh_reader import read_bvh
 from engine.errors import UserError
-from models.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource
-from models.dataset import SPLITS
+from models.data.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource
+from models.data.dataset import SPLITS
+from models.data.retarget import FittedMotion
 from models.learning.settings import build, load_toml
-from models.retarget import FittedMotion
 from models.sources.body import body_motion
 from models.sources.rig_retarget import retarget
 

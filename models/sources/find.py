@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import UserError
-from models.clip_sources import ClipSource
+from models.data.clip_sources import ClipSource
 from models.sources.aist import read_aist
 from models.sources.bvh_folder import read_bvh_folder
 from models.sources.pairs import read_pairs

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import UserError
-from models import markers as mk
-from models.clip_sources import SHORTEST_S, BadClip, ClipSource
-from models.dataset import SPLITS
+from models.data import markers as mk
+from models.data.clip_sources import SHORTEST_S, BadClip, ClipSource
+from models.data.dataset import SPLITS
 
 
 def read_pairs(data: Path) -> tuple[list[ClipSource], dict[str, str]]:

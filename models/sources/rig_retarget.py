@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bvh_reader import BvhMotion
-from engine.skeleton import (
+from engine.body.bvh_reader import BvhMotion
+from engine.body.skeleton import (
     JOINT_COUNT,
     JOINT_NAMES,
     PARENTS,

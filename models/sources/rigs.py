@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from engine.skeleton import JOINT_NAMES
+from engine.body.skeleton import JOINT_NAMES
 
 # For each joint of SMPL, names it has, most telling first. L stands for the side.
 _SMPL = {

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.types import TICKS_PER_BEAT, TICKS_PER_STEP
-from models.dataset import PreparedClip
+from models.data.dataset import PreparedClip
 from models.symbolic import pitch_activations
 from models.symbolic.pitch_activations import PitchNetwork
 from models.symbolic.step_features import step_features

@@ -15,8 +15,8 @@ from rich.progress import Progress
 
 from engine.errors import UserError
 from engine.features import SAMPLE_RATE_HZ
-from models.clip_sources import BadClip, ClipSource, load_audio
-from models.dataset import PreparedClip
+from models.data.clip_sources import BadClip, ClipSource, load_audio
+from models.data.dataset import PreparedClip
 from models.symbolic import pitch_activations, transcription_network
 from models.symbolic.transcribe import Transcriber
 

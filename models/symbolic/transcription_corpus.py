@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.types import VOICES, Key
-from models.beat_band import BASS_PROGRAMS, CHORD_PROGRAMS, LEAD_PROGRAMS
+from models.beats.band import BASS_PROGRAMS, CHORD_PROGRAMS, LEAD_PROGRAMS
 from models.rendering.rooms import play_in_room, tilt
 from models.rendering.scores import DRUM_CHANNEL, Notes, Score, excerpt, make_notes, read_groove, read_pop909
 from models.rendering.synth import SoundFont, normalise, render

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.beats.kinematic_tracker import KinematicTracker
-from engine.skeleton import forward_kinematics
+from engine.body.skeleton import forward_kinematics
 from engine.types import NS_PER_S
-from models.dataset import PreparedClip, PreparedData
+from models.data.dataset import PreparedClip, PreparedData
 
 Array = NDArray[np.float64]
 LISTENING_S = 10.0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.body.skeleton import contact_points, forward_kinematics
 from engine.seeing.landmarker import Landmarker, landmarker_path
 from engine.seeing.opencv import shrink
 from engine.seeing.overlay import draw_overlay, write_sheet
@@ -20,7 +21,6 @@ from engine.seeing.people import PersonTracker, nobody
 from engine.seeing.retarget import LandmarkRetargeter
 from engine.seeing.video import open_video
 from engine.settings import CameraSettings
-from engine.skeleton import contact_points, forward_kinematics
 from engine.types import NS_PER_S, PoseFrame, PoseLandmarks
 
 LIMBS = {

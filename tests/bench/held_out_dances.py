@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.skeleton import contact_points, forward_kinematics
+from engine.body.skeleton import contact_points, forward_kinematics
 from models import metrics
 from tests.bench import show_quality
 from tests.bench.beats.items import read_index

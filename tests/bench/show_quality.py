@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.skeleton import PARENTS, contact_points, forward_kinematics
+from engine.body.skeleton import PARENTS, contact_points, forward_kinematics
 from models import metrics
 
 _VISION_LEAD_S = 0.015

@@ -21,9 +21,9 @@ from scipy.spatial.transform import Rotation
 from bridges import osc_udp
 from bridges.osc import OscBridge
 from bridges.pose_kinematics import PoseKinematics
+from engine.body.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
 from engine.clock import VirtualClock
 from engine.errors import UserError
-from engine.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
 from engine.types import BeatEvent, ClockEvent, ControlEvent, MetricsEvent, NoteEvent, PoseFrame, StatusEvent
 from tests.bridges.udp_receiver import UdpReceiver
 from tests.waiting import PATIENCE_S

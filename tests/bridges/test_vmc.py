@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bridges.vmc import VmcBridge
-from engine.skeleton import JOINT_NAMES, PARENTS, forward_kinematics
+from engine.body.skeleton import JOINT_NAMES, PARENTS, forward_kinematics
 from engine.types import BeatEvent, PoseFrame
 from tests.bridges.udp_receiver import UdpReceiver
 

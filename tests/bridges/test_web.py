@@ -17,7 +17,7 @@ import pytest
 
 from bridges.web import WebBridge, messages, server
 from bridges.web.guard import HostGuard, TokenBucket
-from engine import skeleton
+from engine.body import skeleton
 from engine.clock import VirtualClock
 from engine.errors import UserError
 from engine.types import BeatEvent, ClockEvent, ControlEvent, MetricsEvent, NoteEvent, PoseFrame, StatusEvent

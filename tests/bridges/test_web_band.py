@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import skeleton
+from engine.body import skeleton
 from engine.types import BeatEvent, ClockEvent, ControlEvent, NoteEvent, PoseFrame
 from tests.bridges.test_web_browser import BPM, CHROMIUM, FPS, STANDING_M, Feeder, Visit, browser, playwright, sway
 from tests.waiting import wait_until

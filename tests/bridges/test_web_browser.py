@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bridges.web import WebBridge
-from engine import skeleton
+from engine.body import skeleton
 from engine.clock import SessionClock
 from engine.types import BeatEvent, ClockEvent, ControlEvent, MetricsEvent, NoteEvent, PoseFrame, StatusEvent
 from tests.ports import unshared_port

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bridges.web import messages
-from engine import skeleton
+from engine.body import skeleton
 
 WEB = Path(messages.__file__).parent
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.inner_ear import InnerEar
-from engine.playing_pipeline import PlayingPipeline
+from engine.playing.inner_ear import InnerEar
+from engine.playing.pipeline import PlayingPipeline
 from engine.types import (
     NS_PER_S,
     AudioBlock,

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from engine.body.pose_features import PoseFeatureSpec
 from engine.metrics import Metrics
-from engine.playing_pipeline import PlayingPipeline
-from engine.playing_render import with_heartbeats
-from engine.pose_features import PoseFeatureSpec
+from engine.playing.pipeline import PlayingPipeline
+from engine.playing.render import with_heartbeats
 from engine.protocols import Composer, Generator
 from engine.settings import ShowSettings, load_show
 from engine.types import (

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import skeleton as sk
-from engine.bvh import write_bvh, zxy_degrees
+from engine.body import skeleton as sk
+from engine.body.bvh import write_bvh, zxy_degrees
 
 
 def turn(axis: str, degrees: float) -> np.ndarray:

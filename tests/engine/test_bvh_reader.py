@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import skeleton as sk
-from engine.bvh import write_bvh
-from engine.bvh_reader import read_bvh
+from engine.body import skeleton as sk
+from engine.body.bvh import write_bvh
+from engine.body.bvh_reader import read_bvh
 
 BY_HAND = """HIERARCHY
 ROOT Hips

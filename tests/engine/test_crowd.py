@@ -16,12 +16,12 @@ import pytest
 
 from bridges.registry import create_bridge
 from engine.clock import Clock, SessionClock, VirtualClock
-from engine.crowd import Crowd, places
-from engine.crowd_process import Hop, Share, TroupeHere, Wish
-from engine.crowd_shares import TroupeElsewhere, share_out
+from engine.crowds.crowd import Crowd, places
+from engine.crowds.process import Hop, Share, TroupeHere, Wish
+from engine.crowds.shares import TroupeElsewhere, share_out
+from engine.dancing.idle_generator import IdleGenerator
 from engine.errors import UserError
 from engine.features import FeatureSpec
-from engine.idle_generator import IdleGenerator
 from engine.metrics import Metrics
 from engine.protocols import Bridge
 from engine.scheduler import OutputScheduler, Timing

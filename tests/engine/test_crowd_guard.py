@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from engine import pose_algebra as algebra
-from engine.crowd_guard import CrowdGuard
-from engine.guards import PoseGuard
-from engine.skeleton import axis_angle_to_matrix
+from engine.body import pose_algebra as algebra
+from engine.body.skeleton import axis_angle_to_matrix
+from engine.crowds.guard import CrowdGuard
+from engine.dancing.guards import PoseGuard
 from engine.types import NS_PER_S
 
 FRAME_NS = NS_PER_S // 60

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.dance_time import DanceTimeline
+from engine.dancing.dance_time import DanceTimeline
 from engine.types import NS_PER_S, BeatState, BeatTimeline
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from engine.beats.give_and_take import GiveAndTake
 from engine.features import FeatureExtractor
-from engine.inner_ear import InnerEar
 from engine.metrics import Metrics
-from engine.playing_pipeline import PlayingPipeline
-from engine.rule_composer import RuleComposer
+from engine.playing.inner_ear import InnerEar
+from engine.playing.pipeline import PlayingPipeline
+from engine.playing.rule_composer import RuleComposer
 from engine.session import OutputDigest
 from engine.settings import load_show
 from engine.types import NS_PER_S, BeatEstimate, ControlEvent, NoteEvent, PoseFrame

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from engine import pose_algebra as algebra
-from engine.foot_lock import FootLock, FootLockSettings
-from engine.idle import idle_pose
-from engine.legs import MOVED_JOINTS
-from engine.skeleton import PARENTS, REST_OFFSETS_M, forward_kinematics
+from engine.body import pose_algebra as algebra
+from engine.body.legs import MOVED_JOINTS
+from engine.body.skeleton import PARENTS, REST_OFFSETS_M, forward_kinematics
+from engine.dancing.foot_lock import FootLock, FootLockSettings
+from engine.dancing.idle import idle_pose
 from tests.engine.walking import Walk, acceleration, points, slides_m, walk
 
 

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from engine import pose_algebra as algebra
-from engine.guards import Fault, GuardedPose, PoseGuard
-from engine.idle import idle_pose
-from engine.joint_limits import limit_joints
-from engine.legs import MOVED_JOINTS
-from engine.skeleton import forward_kinematics
+from engine.body import pose_algebra as algebra
+from engine.body.joint_limits import limit_joints
+from engine.body.legs import MOVED_JOINTS
+from engine.body.skeleton import forward_kinematics
+from engine.dancing.guards import Fault, GuardedPose, PoseGuard
+from engine.dancing.idle import idle_pose
 from tests.engine.walking import Walk, acceleration, points, walk
 
 FRAME_NS = 16_666_667

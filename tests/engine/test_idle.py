@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from engine import pose_algebra as algebra
-from engine.idle import SWAY_BEATS, idle_pose
-from engine.idle_generator import IdleGenerator
-from engine.joint_limits import limit_joints
-from engine.skeleton import JOINT_NAMES, forward_kinematics
+from engine.body import pose_algebra as algebra
+from engine.body.joint_limits import limit_joints
+from engine.body.skeleton import JOINT_NAMES, forward_kinematics
+from engine.dancing.idle import SWAY_BEATS, idle_pose
+from engine.dancing.idle_generator import IdleGenerator
 from engine.types import MotionRequest
 from tests.engine.walking import points
 

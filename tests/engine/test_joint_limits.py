@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from engine import pose_algebra as algebra
-from engine import skeleton as sk
-from engine.joint_limits import limit_joints
-from engine.skeleton import JOINT_NAMES, MIRROR_JOINTS, mirror
+from engine.body import pose_algebra as algebra
+from engine.body import skeleton as sk
+from engine.body.joint_limits import limit_joints
+from engine.body.skeleton import JOINT_NAMES, MIRROR_JOINTS, mirror
 
 
 def random_poses(seed: int, spread: float, count: int = 200) -> np.ndarray:

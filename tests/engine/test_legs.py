@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from engine import pose_algebra as algebra
-from engine import skeleton as sk
-from engine import vectors
-from engine.legs import KNEES, MOVED_JOINTS, place_legs, reach
+from engine.body import pose_algebra as algebra
+from engine.body import skeleton as sk
+from engine.body import vectors
+from engine.body.legs import KNEES, MOVED_JOINTS, place_legs, reach
 
 STILL = [vectors.IDENTITY, vectors.IDENTITY]
 

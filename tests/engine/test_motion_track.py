@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from engine.inertia import Inertializer
-from engine.motion_track import MotionTrack, Pose
-from engine.skeleton import quaternion_to_axis_angle
+from engine.body.skeleton import quaternion_to_axis_angle
+from engine.dancing.inertia import Inertializer
+from engine.dancing.motion_track import MotionTrack, Pose
 from engine.types import MotionChunk
 
 

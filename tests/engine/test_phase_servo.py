@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.motion_track import MotionTrack
-from engine.phase_servo import FORESIGHT_TICKS, REACH_TICKS, PhaseServo
+from engine.dancing.motion_track import MotionTrack
+from engine.dancing.phase_servo import FORESIGHT_TICKS, REACH_TICKS, PhaseServo
 from engine.types import MotionChunk
 
 TEMPO_BPM = 110.0

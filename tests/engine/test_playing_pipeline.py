@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.keys import into_key, key_name, parse_key, scale
 from engine.pipeline import Pipeline
-from engine.playing_pipeline import PlayingPipeline
-from engine.rule_composer import RuleComposer
+from engine.playing.keys import into_key, key_name, parse_key, scale
+from engine.playing.pipeline import PlayingPipeline
+from engine.playing.rule_composer import RuleComposer
 from engine.session import OutputDigest
 from engine.settings import load_show
 from engine.types import (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from engine.pose_features import PoseFeatureExtractor, PoseFeatureSpec
-from engine.skeleton import axis_angle_to_matrix, matrix_to_axis_angle, mirror
+from engine.body.pose_features import PoseFeatureExtractor, PoseFeatureSpec
+from engine.body.skeleton import axis_angle_to_matrix, matrix_to_axis_angle, mirror
 
 SPEC = PoseFeatureSpec()
 INTERVAL_S = 0.05

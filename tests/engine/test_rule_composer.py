@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.keys import scale
-from engine.pose_features import PoseFeatureSpec
-from engine.rule_composer import RuleComposer
+from engine.body.pose_features import PoseFeatureSpec
+from engine.playing.keys import scale
+from engine.playing.rule_composer import RuleComposer
 from engine.types import DRUMS, Key, MusicRequest, MusicStep, VoiceStep
 
 SPEC = PoseFeatureSpec()

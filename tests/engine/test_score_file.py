@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import UserError
-from engine.score_file import TempoPoint, tempo_points, without_overlaps, write_midi, write_music
+from engine.playing.score_file import TempoPoint, tempo_points, without_overlaps, write_midi, write_music
 from engine.types import ClockEvent, NoteEvent
 
 pretty_midi = pytest.importorskip("pretty_midi", reason="pretty_midi is not installed: no independent reader")

@@ -10,10 +10,10 @@ import pytest
 
 from engine.errors import UserError
 from engine.pipeline import Pipeline
-from engine.playing_pipeline import PlayingPipeline
-from engine.playing_render import perform, with_heartbeats
+from engine.playing.pipeline import PlayingPipeline
+from engine.playing.render import perform, with_heartbeats
+from engine.playing.rule_composer import RuleComposer
 from engine.render import collect
-from engine.rule_composer import RuleComposer
 from engine.session import OutputDigest, Session, SessionRecorder
 from engine.settings import ShowSettings, load_show
 from engine.types import AudioBlock, ControlEvent, NoteEvent, Observation, PoseLandmarks, TempoReference

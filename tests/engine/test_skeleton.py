@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from engine import skeleton as sk
+from engine.body import skeleton as sk
 
 
 def random_rotations(rng: np.random.Generator, *shape: int, largest: float = np.pi) -> np.ndarray:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from engine.playing.triggers import PARTS, Triggers
 from engine.settings import TriggerSettings, TriggerZoneSettings, load_show
-from engine.triggers import PARTS, Triggers
 from engine.types import NS_PER_S, BeatTimeline, NoteEvent, PoseFrame
 from tests.engine.dancing import begun, dance, make_playing, run
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import pose_algebra as algebra
-from engine.idle import idle_pose
-from engine.legs import MOVED_JOINTS, place_legs, reach
-from engine.skeleton import contact_points, forward_kinematics
-from engine.vectors import IDENTITY
+from engine.body import pose_algebra as algebra
+from engine.body.legs import MOVED_JOINTS, place_legs, reach
+from engine.body.skeleton import contact_points, forward_kinematics
+from engine.body.vectors import IDENTITY
+from engine.dancing.idle import idle_pose
 
 Array = NDArray[np.float64]
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from engine.types import Key
-from models.gdm_bands import MusicPiece
-from models.gdm_data import fit_phrases, music_sampler, piece_of
-from models.gdm_sequences import MusicSampler, MusicSequenceSettings
-from models.music_conditioning import MUSIC_CONDITION_SIZE
-from models.music_tokens import HISTORY_SIZE
+from models.dance_to_music.bands import MusicPiece
+from models.dance_to_music.conditioning import MUSIC_CONDITION_SIZE
+from models.dance_to_music.data import fit_phrases, music_sampler, piece_of
+from models.dance_to_music.sequences import MusicSampler, MusicSequenceSettings
+from models.dance_to_music.tokens import HISTORY_SIZE
 from models.symbolic.step_grid import StepGrid, empty, voice_from_notes
 
 POSES = 7
@@ -85,7 +85,7 @@ def small_model(seed: int = 0):  # type: ignore[no-untyped-def]
     """Return an untrained network, none of whose weights is zero."""
     import torch
 
-    from models.gdm import Gdm, GdmConfig
+    from models.dance_to_music.network import Gdm, GdmConfig
 
     torch.manual_seed(seed)
     model = Gdm(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from models.conditioning import CONDITION_SIZE
-from models.gmd import Gmd, GmdConfig
-from models.gmd_sequences import DanceClip, SequenceSampler, SequenceSettings
-from models.motion_representation import MotionRepresentation, ticks_from_motion
-from models.phrases import PhraseSpace
+from models.motion.representation import MotionRepresentation, ticks_from_motion
+from models.music_to_dance.conditioning import CONDITION_SIZE
+from models.music_to_dance.network import Gmd, GmdConfig
+from models.music_to_dance.phrases import PhraseSpace
+from models.music_to_dance.sequences import DanceClip, SequenceSampler, SequenceSettings
 
 FEATURES = 5
 

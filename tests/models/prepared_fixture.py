@@ -9,7 +9,7 @@ import numpy as np
 from gmd_fixtures import smooth_motion
 
 from engine.features import FeatureSpec
-from models.dataset import FORMAT, PreparedClip, Statistics
+from models.data.dataset import FORMAT, PreparedClip, Statistics
 
 
 def prepared_clip(name: str, style: str, split: str, seed: int, ticks: int = 480, bpm: float = 100.0) -> PreparedClip:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from synthetic_dance import steps
 
+from engine.body.skeleton import contact_points, forward_kinematics
 from engine.features import FeatureSpec
-from engine.skeleton import contact_points, forward_kinematics
-from models.dataset import FORMAT, PreparedClip, PreparedData, Statistics
+from models.data.dataset import FORMAT, PreparedClip, PreparedData, Statistics
 
 TICKS_A_BEAT = 12
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.bvh import zxy_degrees
+from engine.body.bvh import zxy_degrees
 
 # name: (parent, offset [cm]); arms hang in an A pose, legs are long, there is a joint more in the neck.
 MIXAMO: dict[str, tuple[str | None, tuple[float, float, float]]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import skeleton as sk
-from models import markers as mk
+from engine.body import skeleton as sk
+from models.data import markers as mk
 
 J = {name: index for index, name in enumerate(sk.JOINT_NAMES)}
 

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.beat_accompaniment import drawn_chords, list_grooves, read_accompaniments, song_chords, write_accompaniments
+from models.beats.accompaniment import (
+    drawn_chords,
+    list_grooves,
+    read_accompaniments,
+    song_chords,
+    write_accompaniments,
+)
 from models.rendering.scores import read_midi
 
 

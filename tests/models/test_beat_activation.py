@@ -12,7 +12,7 @@ from engine.beats import BeatFollower
 from engine.beats.spectrum import BandSpectrum
 from engine.errors import UserError
 from engine.types import NS_PER_S
-from models.beat_activation import (
+from models.beats.activation import (
     BANDS,
     FRONT_HOPS,
     STRIDE_HOPS,
@@ -80,7 +80,7 @@ def test_several_networks_answer_with_their_mean() -> None:
 
 def test_joined_networks_are_one_that_answers_with_their_mean() -> None:
     pytest.importorskip("torch")
-    from models.beat_training import join
+    from models.beats.training import join
 
     parts = [dict(load_file(path)) for path in WEIGHTS]
     parts[-1]["mean"] = parts[-1]["mean"] + np.float32(0.1)  # which may have been taught with other statistics

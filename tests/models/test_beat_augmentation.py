@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from engine.beats.spectrum import BandSpectrum
-from models.beat_augmentation import beat_positions, disguise, draw_speed, play
-from models.beat_cache import TrainingCache, labels, tempo_bpm, tempo_classes
-from models.beat_corpus import Clip
+from models.beats.augmentation import beat_positions, disguise, draw_speed, play
+from models.beats.cache import TrainingCache, labels, tempo_bpm, tempo_classes
+from models.beats.corpus import Clip
 
 RATE, LENGTH_S, PERIOD_S = 48_000, 30.0, 0.52
 

@@ -12,9 +12,9 @@ from engine.beats.grid_judge import BINS, CHANNELS, GridJudge
 
 torch = pytest.importorskip("torch")
 
-from models.beat_cache import labels  # noqa: E402
-from models.beat_corpus import Clip  # noqa: E402
-from models.beat_grid import train, windows  # noqa: E402
+from models.beats.cache import labels  # noqa: E402
+from models.beats.corpus import Clip  # noqa: E402
+from models.beats.grid import train, windows  # noqa: E402
 
 HOPS = 3000
 

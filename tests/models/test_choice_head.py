@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch")
 from gmd_fixtures import sampler, small_model  # noqa: E402
 from scipy.special import ndtri  # noqa: E402
 
-from models.choice_head import choice_count, evenly, fit_choices, pick  # noqa: E402
-from models.choice_stage import StageChoice  # noqa: E402
-from models.continuity import fit_continuity  # noqa: E402
+from models.music_to_dance.choice_head import choice_count, evenly, fit_choices, pick  # noqa: E402
+from models.music_to_dance.choice_stage import StageChoice  # noqa: E402
+from models.music_to_dance.continuity import fit_continuity  # noqa: E402
 
 
 def test_choices_are_drawn_with_their_chances() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import UserError
-from models.dataset import FORMAT, PreparedClip, PreparedData, Statistics, runs
+from models.data.dataset import FORMAT, PreparedClip, PreparedData, Statistics, runs
 
 
 def clip(name: str = "a", split: str = "train", ticks: int = 300, seed: int = 1, **changes: object) -> PreparedClip:

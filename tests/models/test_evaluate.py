@@ -12,16 +12,16 @@ from prepared_fixtures import prepared_folder
 
 from engine.errors import UserError
 from models.artifacts import GMD_FOLDER
-from models.dataset import PreparedData
-from models.evaluate import EvaluationPlan, evaluate
+from models.data.dataset import PreparedData
 from models.evaluation.cache import DanceCache
+from models.evaluation.dancers import EvaluationPlan, evaluate
 from models.evaluation.measure import MeasuredDance, RealDance, frechet_over_time, system_figures
 from models.evaluation.report import JSON_FILE
 from models.evaluation.stability import MeasuredMinutes, Stability
-from models.gmd_data import load_dances
+from models.music_to_dance.dances import load_dances
+from models.music_to_dance.unseen_movement import unseen_movement
 from models.rivals.real import RandomClip, real_dance
 from models.rivals.song import Shown, Song
-from models.unseen_movement import unseen_movement
 
 WITHOUT_MODEL = ("mean pose", "retrieval", "random")
 

@@ -17,11 +17,11 @@ from prepared_fixture import write_prepared
 from engine.cli.main import app
 from engine.errors import UserError
 from models.artifacts import GDM_FOLDER
-from models.dataset import PreparedData
-from models.evaluate_players import REAL, PlayersPlan, evaluate_players
+from models.dance_to_music.data import SCORES, first_step_row
+from models.dance_to_music.measure import PlayedFigures, measure
+from models.data.dataset import PreparedData
+from models.evaluation.players import REAL, PlayersPlan, evaluate_players
 from models.evaluation.players_report import PlayersReport
-from models.gdm_data import SCORES, first_step_row
-from models.gdm_evaluation import PlayedFigures, measure
 
 SHIPPED = pytest.mark.skipif(not (GDM_FOLDER / "manifest.json").exists(), reason="no weights in this checkout")
 

@@ -8,9 +8,9 @@ torch = pytest.importorskip("torch")
 
 from gdm_fixtures import POSES, small_model  # noqa: E402
 
-from models.gdm import NOISE_SIZE, pool_beats  # noqa: E402
-from models.music_conditioning import MUSIC_CONDITION_SIZE  # noqa: E402
-from models.music_tokens import DRUM_LEVELS, HISTORY_SIZE, LEVELS, PITCHED  # noqa: E402
+from models.dance_to_music.conditioning import MUSIC_CONDITION_SIZE  # noqa: E402
+from models.dance_to_music.network import NOISE_SIZE, pool_beats  # noqa: E402
+from models.dance_to_music.tokens import DRUM_LEVELS, HISTORY_SIZE, LEVELS, PITCHED  # noqa: E402
 from models.transformer import RingState  # noqa: E402
 
 

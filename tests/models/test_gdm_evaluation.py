@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gdm_fixtures import band
 
-from engine.pose_features import PoseFeatureSpec
-from engine.rule_composer import RuleComposer
-from models.composed import DanceToPlay, compose, grid_of
+from engine.body.pose_features import PoseFeatureSpec
+from engine.playing.rule_composer import RuleComposer
+from models.dance_to_music.composed import DanceToPlay, compose, grid_of
+from models.dance_to_music.measure import EnergyScale, coupled, loudness, measure, movement_energy
 from models.evaluation.piano_roll import draw
-from models.gdm_evaluation import EnergyScale, coupled, loudness, measure, movement_energy
 
 STEPS = 16 * 12
 

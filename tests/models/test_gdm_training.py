@@ -16,17 +16,17 @@ torch = pytest.importorskip("torch")
 from gdm_fixtures import POSES, band, only, piece, sampler  # noqa: E402
 
 from models import gdm_run  # noqa: E402
-from models.gdm import Gdm  # noqa: E402
-from models.gdm_data import believable_key, fit_phrases, music_sampler, paired_pieces, piece_of  # noqa: E402
-from models.gdm_lesson import GdmLesson  # noqa: E402
-from models.gdm_objective import GdmBatch, GdmObjective  # noqa: E402
-from models.gdm_sequences import MusicSequenceSettings  # noqa: E402
-from models.gdm_training import GdmNetworkSettings, GdmTrainingSettings  # noqa: E402
+from models.dance_to_music.data import believable_key, fit_phrases, music_sampler, paired_pieces, piece_of  # noqa: E402
+from models.dance_to_music.lesson import GdmLesson  # noqa: E402
+from models.dance_to_music.network import Gdm  # noqa: E402
+from models.dance_to_music.objective import GdmBatch, GdmObjective  # noqa: E402
+from models.dance_to_music.sequences import MusicSequenceSettings  # noqa: E402
+from models.dance_to_music.settings import GdmNetworkSettings, GdmTrainingSettings  # noqa: E402
+from models.dance_to_music.tokens import FIRST_VALUE, PITCHED, home_shift  # noqa: E402
 from models.learning import commands  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.settings import OptimiserSettings, RunSettings  # noqa: E402
-from models.music_tokens import FIRST_VALUE, PITCHED, home_shift  # noqa: E402
 
 TINY = GdmTrainingSettings(
     bfloat16=False,
@@ -216,7 +216,7 @@ def test_a_piece_begins_with_a_beat_and_knows_its_bars() -> None:
 
 
 def test_a_dance_and_its_music_are_laid_on_one_another() -> None:
-    from models.dataset import PreparedClip
+    from models.data.dataset import PreparedClip
 
     ticks, first = 12 * 40, 12 * 5 + 4
     zeros = np.zeros((ticks, 3), np.float32)

@@ -15,14 +15,14 @@ torch = pytest.importorskip("torch")
 
 from gmd_fixtures import FEATURES, clip, sampler  # noqa: E402
 
-from models.conditioning import CONDITION_SIZE, ChunkConditions  # noqa: E402
-from models.gmd_lesson import GmdLesson  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.own_history import OwnHistorySettings  # noqa: E402
-from models.motion_representation import CONTACTS, HEADING  # noqa: E402
-from models.phrases import PhrasePlanner, PhraseTable  # noqa: E402
-from models.training import LossSettings, NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
+from models.motion.representation import CONTACTS, HEADING  # noqa: E402
+from models.music_to_dance.conditioning import CONDITION_SIZE, ChunkConditions  # noqa: E402
+from models.music_to_dance.lesson import GmdLesson  # noqa: E402
+from models.music_to_dance.phrases import PhrasePlanner, PhraseTable  # noqa: E402
+from models.music_to_dance.settings import LossSettings, NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
 
 TINY = TrainingSettings(
     bfloat16=False,
@@ -208,9 +208,9 @@ def test_dances_of_other_styles_are_learnt_from_without_a_style() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     from prepared_fixture import prepared_clip
 
-    from models.gmd_data import load_dances, training_sampler
-    from models.gmd_sequences import SequenceSettings
-    from models.rollout import piece_of
+    from models.music_to_dance.dances import load_dances, training_sampler
+    from models.music_to_dance.rollout import piece_of
+    from models.music_to_dance.sequences import SequenceSettings
 
     dances = load_dances([prepared_clip("one", "waltz", "train", 1), prepared_clip("two", "break", "train", 2)])
     other = dances.train[1]

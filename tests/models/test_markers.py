@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from models import markers as mk
+from models.data import markers as mk
 from tests.models.synthetic_dance import steps, wear_markers
 
 FPS = 25.0

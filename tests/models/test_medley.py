@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from gmd_fixtures import sampler
 
-from models.medley import bar_of, draw_medley
+from models.music_to_dance.medley import bar_of, draw_medley
 
 CHUNK = 4
 

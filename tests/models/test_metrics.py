@@ -165,7 +165,7 @@ def test_a_push_needs_a_standing_foot() -> None:
 
 
 def test_geometric_relations_hold_for_poses_in_which_one_sees_them() -> None:
-    from engine.skeleton import forward_kinematics
+    from engine.body.skeleton import forward_kinematics
 
     names = [r.kind + ":" + ",".join(r.joints) for r in metrics.RELATIONS]
     assert len(names) == 32

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.motion_beat import estimate_tempo, fit_offset, foot_speed
+from models.data.motion_beat import estimate_tempo, fit_offset, foot_speed
 
 FPS, BPM, SECONDS = 25.0, 90.0, 60.0
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from gmd_fixtures import clip, smooth_motion
 
-from engine.skeleton import contact_points, forward_kinematics
-from models.motion_representation import (
+from engine.body.skeleton import contact_points, forward_kinematics
+from models.motion.representation import (
     CONTACTS,
     MotionRepresentation,
     chunk_from_ticks,
@@ -28,7 +28,7 @@ def test_a_motion_survives_the_way_to_ticks_and_back() -> None:
     back = _places(*motion_from_ticks(ticks))
     there = _places(rotations, translation)
     # The way back begins over the origin facing +Z: compare after one rigid motion about the vertical.
-    from engine.skeleton import axis_angle_to_matrix
+    from engine.body.skeleton import axis_angle_to_matrix
 
     turn = split_heading(axis_angle_to_matrix(rotations[1, 0]))[0]
     turned_back = split_heading(axis_angle_to_matrix(motion_from_ticks(ticks)[0][1, 0]))[0]
@@ -41,7 +41,7 @@ def test_a_motion_survives_the_way_to_ticks_and_back() -> None:
 def test_ticks_do_not_depend_on_place_or_facing() -> None:
     rotations, translation, contacts = smooth_motion(1)
     ticks = ticks_from_motion(rotations, translation, contacts)
-    from engine.skeleton import axis_angle_to_matrix, matrix_to_axis_angle
+    from engine.body.skeleton import axis_angle_to_matrix, matrix_to_axis_angle
 
     turn = yaw_matrix(2.0)
     moved = rotations.copy()
@@ -72,14 +72,14 @@ def test_a_chunk_holds_what_its_ticks_say() -> None:
 
 
 def _matrix(rotation: np.ndarray) -> np.ndarray:
-    from engine.skeleton import axis_angle_to_matrix
+    from engine.body.skeleton import axis_angle_to_matrix
 
     return np.asarray(axis_angle_to_matrix(rotation))
 
 
 def test_torch_and_numpy_kinematics_agree() -> None:
     torch = pytest.importorskip("torch")
-    from models.kinematics import place_run
+    from models.motion.kinematics import place_run
 
     ticks = clip(3).ticks[20:30].copy()
     ticks[0, 145:148] = 0.0

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.types import Key
-from models.music_conditioning import MUSIC_CONDITION_SIZE, StepConditions
-from models.music_phrases import STATISTICS, MusicPhraseSpace, step_statistics
-from models.music_tokens import (
+from models.dance_to_music.conditioning import MUSIC_CONDITION_SIZE, StepConditions
+from models.dance_to_music.phrases import STATISTICS, MusicPhraseSpace, step_statistics
+from models.dance_to_music.tokens import (
     BASS_LOWEST,
     FIRST_VALUE,
     HISTORY_SIZE,

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.body.pose_features import PoseFeatureSpec
 from engine.errors import UserError
-from engine.pose_features import PoseFeatureSpec
 from engine.types import Key, MusicRequest, MusicStep
 from models.artifacts import GDM_FOLDER, GdmManifest
-from models.onnx_composer import OnnxComposer
+from models.dance_to_music.composer import OnnxComposer
 
 SHIPPED = pytest.mark.skipif(not (GDM_FOLDER / "manifest.json").exists(), reason="no weights in this checkout")
 C_MAJOR = frozenset({0, 2, 4, 5, 7, 9, 11})
@@ -70,8 +70,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from gdm_fixtures import sampler, small_model
 
-    from models.gdm import Gdm
-    from models.gdm_export import GdmExportFacts, export_gdm
+    from models.dance_to_music.export import GdmExportFacts, export_gdm
+    from models.dance_to_music.network import Gdm
 
     count = PoseFeatureSpec().size
     torch.manual_seed(0)
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused_with_a_remedy(exported: Path, tmp_path: Pa
 
 
 def test_the_stage_needs_no_torch() -> None:
-    code = "import sys, models.onnx_composer; sys.exit('torch' in sys.modules)"
+    code = "import sys, models.dance_to_music.composer; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -14,10 +14,10 @@ from engine.errors import UserError
 from engine.features import FeatureSpec
 from engine.types import MotionRequest
 from models.artifacts import GMD_FOLDER, GmdManifest
-from models.dance_plan import stretch
 from models.metrics import speed_ratio
-from models.motion_representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS, TICK_SIZE
-from models.onnx_generator import OnnxGenerator
+from models.motion.representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS, TICK_SIZE
+from models.music_to_dance.generator import OnnxGenerator
+from models.music_to_dance.plan import stretch
 
 SHIPPED = pytest.mark.skipif(not (GMD_FOLDER / "manifest.json").exists(), reason="no weights in this checkout")
 
@@ -51,8 +51,8 @@ def _dance(
 
 
 def _positions(dance: list[np.ndarray]) -> np.ndarray:
-    from engine.skeleton import axis_angle_to_matrix, forward_kinematics, matrix_to_six_d
-    from models.motion_representation import motion_from_ticks
+    from engine.body.skeleton import axis_angle_to_matrix, forward_kinematics, matrix_to_six_d
+    from models.motion.representation import motion_from_ticks
 
     rows = np.concatenate(dance)
     ticks = np.zeros((len(rows), TICK_SIZE), np.float32)
@@ -69,7 +69,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch")
     from gmd_fixtures import sampler, small_model
 
-    from models.export import ExportFacts, export_gmd
+    from models.music_to_dance.export import ExportFacts, export_gmd
 
     folder = tmp_path_factory.mktemp("weights")
     facts = ExportFacts("small", FeatureSpec().digest, 0.1, 1.0, 0.5, 0, 0.0, "synthetic")
@@ -117,7 +117,9 @@ def test_what_does_not_fit_is_refused_with_a_remedy(exported: Path, tmp_path: Pa
 
 
 def test_the_stage_needs_no_torch() -> None:
-    code = "import sys, models.onnx_generator, models.phrases; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, models.music_to_dance.generator, models.music_to_dance.phrases; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -9,14 +9,14 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from engine import skeleton as sk
+from engine.body import skeleton as sk
 from engine.errors import UserError
 from engine.features import FeatureSpec
-from models import prepare as preparation
-from models.clip_on_ticks import movement_energy, music_features
-from models.dataset import PreparedData
-from models.motion_resampling import resample_motion
-from models.prepare import Summary, prepare
+from models.data import prepare as preparation
+from models.data.clip_on_ticks import movement_energy, music_features
+from models.data.dataset import PreparedData
+from models.data.prepare import Summary, prepare
+from models.motion.resampling import resample_motion
 from models.sources.find import read_sources
 from tests.models.synthetic_dance import steps, wear_markers
 

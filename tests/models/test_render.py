@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib import image
 
-from engine import skeleton as sk
-from models.render import contact_sheet
+from engine.body import skeleton as sk
+from models.motion.sheets import contact_sheet
 from tests.models.synthetic_dance import steps, wear_markers
 
 

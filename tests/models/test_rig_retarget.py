@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import skeleton as sk
-from engine.bvh import write_bvh
-from engine.bvh_reader import BvhMotion, read_bvh
+from engine.body import skeleton as sk
+from engine.body.bvh import write_bvh
+from engine.body.bvh_reader import BvhMotion, read_bvh
 from models.sources.rig_retarget import retarget
 from models.sources.rigs import map_joints
 from tests.models.rig_writer import MIXAMO, write_rig

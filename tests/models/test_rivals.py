@@ -8,10 +8,10 @@ from prepared_fixtures import prepared_clip
 
 from models import metrics
 from models.artifacts import GMD_FOLDER
-from models.gmd_data import load_dances
-from models.gmd_sequences import DanceClip
-from models.joining import BLEND_TICKS, Phrase, join
-from models.motion_representation import HEADING
+from models.motion.representation import HEADING
+from models.music_to_dance.dances import load_dances
+from models.music_to_dance.joining import BLEND_TICKS, Phrase, join
+from models.music_to_dance.sequences import DanceClip
 from models.rivals.fixed_rate import FRAME_RATE_HZ, FixedRateGmd, in_seconds
 from models.rivals.gmd_dancer import GmdDancer, Sampling, ShownGmd
 from models.rivals.real import MeanPose, RandomClip, RealDancer

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from engine import skeleton as sk
-from engine.bvh import write_bvh
+from engine.body import skeleton as sk
+from engine.body.bvh import write_bvh
 from engine.errors import UserError
-from models.dataset import PreparedClip, PreparedData
-from models.music_beat import find_beat
-from models.prepare import Summary, prepare
+from models.data.dataset import PreparedClip, PreparedData
+from models.data.music_beat import find_beat
+from models.data.prepare import Summary, prepare
 from models.sources.aist import music_bpm
 from models.sources.array_pickle import UnsafePickle, load_arrays
 from models.sources.find import read_sources

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from gmd_fixtures import FEATURES, clip
 
-from models.gmd_sequences import DanceClip, SequenceSampler, SequenceSettings
-from models.motion_representation import DISPLACEMENT, HEADING, MotionRepresentation
-from models.phrases import PhraseSpace
+from models.motion.representation import DISPLACEMENT, HEADING, MotionRepresentation
+from models.music_to_dance.phrases import PhraseSpace
+from models.music_to_dance.sequences import DanceClip, SequenceSampler, SequenceSettings
 
 
 def _with_bow(seed: int, style: int) -> DanceClip:

@@ -1,5 +1,5 @@
 // SMPL's 24 joints in SMPL's order: right-handed, Y up, metres; at rest the dancer faces +Z, the left hand at +X.
-// Offsets: SMPL neutral as in engine/skeleton.py.
+// Offsets: SMPL neutral as in engine/body/skeleton.py.
 
 export const PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21];
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import UserError
-from models.clip_sources import ClipSource
+from models.data.clip_sources import ClipSource
 from models.evaluation.facts import SystemFacts
 from models.evaluation.html import columns as c
 from models.evaluation.html.chart import interval_chart, time_chart

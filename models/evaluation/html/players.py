@@ -17,8 +17,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from engine.skeleton import PARENTS
-from models.clip_sources import ClipSource
+from engine.body.skeleton import PARENTS
+from models.data.clip_sources import ClipSource
 from models.evaluation.cache import KeptDance
 from models.evaluation.facts import SongFacts
 from models.evaluation.html.groups import grouped

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from engine.types import TICKS_PER_BEAT
 from models.field.dancing_to_music.tables import UnitTables
 from models.field.dancing_to_music.units import stretched
-from models.motion_representation import DISPLACEMENT, HEADING
+from models.motion.representation import DISPLACEMENT, HEADING
 
 Floats = NDArray[np.float32]
 

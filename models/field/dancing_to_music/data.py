@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from engine.body.skeleton import forward_kinematics
 from engine.errors import UserError
 from engine.features import FeatureSpec
-from engine.skeleton import forward_kinematics
 from engine.types import TICKS_PER_BEAT
-from models.dataset import PreparedData
+from models.data.dataset import PreparedData
 from models.field.dancing_to_music.kinematic_beats import kinematic_beats
 from models.field.dancing_to_music.settings import DancingToMusicSettings
 from models.field.dancing_to_music.tables import UnitTables, tempo_steps
 from models.field.dancing_to_music.units import PosedDance
-from models.gmd_data import DanceData, load_dances
-from models.gmd_sequences import DanceClip
-from models.motion_representation import motion_from_ticks, tick_weights
-from models.unseen_movement import unseen_movement
+from models.motion.representation import motion_from_ticks, tick_weights
+from models.music_to_dance.dances import DanceData, load_dances
+from models.music_to_dance.sequences import DanceClip
+from models.music_to_dance.unseen_movement import unseen_movement
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.motion_representation import TICK_SIZE
+from models.motion.representation import TICK_SIZE
 
 _POSE_WIDTH = 64
 """Of the layers that read a single pose; as in the published code."""

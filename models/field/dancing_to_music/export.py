@@ -13,7 +13,6 @@ from engine.errors import UserError
 from engine.features import FeatureSpec
 from engine.types import TICKS_PER_BEAT
 from models.artifacts import file_digest, skeleton_digest
-from models.conditioning import STYLES
 from models.field.dancing_to_music.artifact import COMPOSE_FILE, TABLES_FILE, UNIT_FILE, UNITS_KIND, UnitManifest
 from models.field.dancing_to_music.data import UnitBank, UnitData
 from models.field.dancing_to_music.du_vae import DuVae
@@ -22,7 +21,8 @@ from models.field.dancing_to_music.onnx_units import OnnxUnits
 from models.field.dancing_to_music.settings import UNITS_FOLDER, DancingToMusicSettings
 from models.field.dancing_to_music.tables import UnitTables
 from models.learning.finished import FinishedRun
-from models.unseen_movement import UNSEEN_MOVEMENT
+from models.music_to_dance.conditioning import STYLES
+from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT
 
 TOLERANCE = 1e-4
 """Largest difference between torch and ONNX Runtime that is let through; movements and poses are about 1."""

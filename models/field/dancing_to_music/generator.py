@@ -10,12 +10,12 @@ import numpy as np
 from engine.errors import UserError
 from engine.features import FeatureSpec
 from engine.types import GeneratorInfo, MotionChunk, MotionRequest
-from models.conditioning import STYLES
 from models.field.dancing_to_music.artifact import TABLES_FILE, UnitManifest
 from models.field.dancing_to_music.compose import CHUNK_TICKS, UnitDancer
 from models.field.dancing_to_music.onnx_units import OnnxUnits
 from models.field.dancing_to_music.tables import UnitTables
-from models.motion_representation import chunk_from_ticks
+from models.motion.representation import chunk_from_ticks
+from models.music_to_dance.conditioning import STYLES
 
 Report = Callable[[str, str], None]
 """Takes a level ("info", "warning", "error") and a message for the operator."""

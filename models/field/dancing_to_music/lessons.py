@@ -17,9 +17,9 @@ from models.field.dancing_to_music.data import UnitBank
 from models.field.dancing_to_music.mm_gan import CompositionBatch
 from models.field.dancing_to_music.network import DancingToMusic, Decomposition, TorchUnits
 from models.field.dancing_to_music.settings import DancingToMusicSettings, LossSettings
-from models.gmd_sequences import DanceClip
 from models.learning.randomness import sequence_random
-from models.rollout import Piece, RealDance, piece_of, show
+from models.music_to_dance.rollout import Piece, RealDance, piece_of, show
+from models.music_to_dance.sequences import DanceClip
 
 log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ class CompositionLesson:
         found = self._real.judge(motions)
         log.info("step %d: %s", step, found)
         if self.settings.run.sheets:
-            from models.render import contact_sheet  # matplotlib is slow to import and not needed otherwise
+            from models.motion.sheets import contact_sheet  # matplotlib is slow to import and not needed otherwise
 
             contact_sheet(
                 motions[0].joints,

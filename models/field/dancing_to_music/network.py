@@ -11,7 +11,7 @@ from models.field.dancing_to_music.du_vae import DuVae
 from models.field.dancing_to_music.mm_gan import MmGan
 from models.field.dancing_to_music.settings import DancingToMusicSettings
 from models.field.dancing_to_music.style_classifier import MusicStyleClassifier
-from models.gmd_sequences import OTHER_STYLE
+from models.music_to_dance.sequences import OTHER_STYLE
 
 Floats = NDArray[np.float32]
 

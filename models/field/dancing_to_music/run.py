@@ -22,7 +22,7 @@ from models.learning.checkpoint import is_run
 from models.learning.finished import FinishedRun
 from models.learning.launch import open_fabric
 from models.learning.loop import Learning
-from models.rollout import RealDance
+from models.music_to_dance.rollout import RealDance
 
 __all__ = ["export", "train"]
 

@@ -102,7 +102,8 @@ class DancingToMusicSettings:
         seed: of everything random.
         device: "auto": a GPU where there is one.
         bfloat16: matrix products in bfloat16.
-        protocol: "A": all training dances; "B": only what no held-out clip repeats (`models.unseen_movement`).
+        protocol: "A": all training dances; "B": only what no held-out clip repeats
+            (`models.music_to_dance.unseen_movement`).
         beats: what counts as a kinematic beat.
         unit: how units are cut.
         network: sizes.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from models.conditioning import MUSIC_LIMIT, normalise_music
+from models.music_to_dance.conditioning import MUSIC_LIMIT, normalise_music
 
 Floats = NDArray[np.float32]
 

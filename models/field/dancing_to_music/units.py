@@ -1,7 +1,7 @@
 """Dance units: a dance in pose time, in which every kinematic beat is the same number of poses after the last.
 
 A unit is a few such intervals, always of the same number of poses (Lee et al. 2019, 3.1; their published code: four
-intervals of eight poses). Poses are tick vectors (`models.motion_representation`), so what is sampled anew is the
+intervals of eight poses). Poses are tick vectors (`models.motion.representation`), so what is sampled anew is the
 motion in space, and heading changes and displacements are taken again from pose to pose: they grow and shrink with the
 time between two poses, as they must.
 
@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from engine.skeleton import MIRROR_CONTACTS, mirror
-from models.motion_representation import CONTACTS, motion_from_ticks, ticks_from_motion
-from models.motion_resampling import resample_motion
+from engine.body.skeleton import MIRROR_CONTACTS, mirror
+from models.motion.representation import CONTACTS, motion_from_ticks, ticks_from_motion
+from models.motion.resampling import resample_motion
 
 Floats = NDArray[np.float32]
 

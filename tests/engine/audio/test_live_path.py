@@ -16,7 +16,7 @@ import soundfile
 from pythonosc.osc_packet import OscPacket
 from pythonosc.udp_client import SimpleUDPClient
 
-from engine.skeleton import JOINT_NAMES
+from engine.body.skeleton import JOINT_NAMES
 from tests.engine.audio.conftest import PROJECT, PulseServer
 from tests.ports import unshared_port
 from tests.waiting import PATIENCE_S, wait_until

@@ -7,7 +7,7 @@ import pytest
 
 from engine.beats.grid_judge import BINS, CHANNELS, SHIFTS_BEATS, GridJudge, picture, rises
 from engine.types import BeatEstimate
-from models.beat_activation import load_judge
+from models.beats.activation import load_judge
 
 INPUTS, HOP_NS = 428, 10_000_000
 PERIOD_HOPS, FIRST_HOP = 50.0, 20.0

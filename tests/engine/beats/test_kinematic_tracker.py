@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.beats import BeatFollower
 from engine.beats.kinematic_tracker import KinematicTracker
-from engine.skeleton import JOINT_NAMES, contact_points, forward_kinematics
+from engine.body.skeleton import JOINT_NAMES, contact_points, forward_kinematics
 from engine.types import NS_PER_S, BeatEstimate, PoseFrame
 
 Array = NDArray[np.float64]

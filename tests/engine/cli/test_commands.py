@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from engine.skeleton import forward_kinematics
+from engine.body.skeleton import forward_kinematics
 from tests.engine.cli.typed import ROOT, run_each
 from tests.ports import unshared_port
 

@@ -97,7 +97,7 @@ def test_the_scaling_of_a_small_company_is_measured_and_printed(
     from rich.console import Console
 
     pytest.importorskip("torch")
-    from models import export
+    from models.music_to_dance import export
 
     # The shipped graph instead of one that torch writes for half a minute (which test_runs.py lets it do).
     monkeypatch.setattr(

@@ -76,7 +76,7 @@ def _fork_each(typed: Mapping[str, list[str]], folder: Path) -> dict[str, Done] 
 
 def _program() -> None:
     # What every command loads; nothing of it begins a thread, which would not outlive a fork.
-    for module in ("engine.cli.live", "engine.cli.offline", "engine.playing_render"):
+    for module in ("engine.cli.live", "engine.cli.offline", "engine.playing.render"):
         importlib.import_module(module)
     from engine.cli import main
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.body.skeleton import axis_angle_to_matrix
 from engine.seeing.opencv import Image, opencv
-from engine.skeleton import axis_angle_to_matrix
 
 GLB = Path(__file__).parents[3] / "bridges" / "web" / "static" / "figure.glb"
 _NAMES = {
@@ -158,7 +158,7 @@ def room(width: int = 640, height: int = 480) -> Image:
 
 def posed(**degrees: tuple[float, float, float]) -> NDArray[np.float64]:
     """Return rotations (24, 3) [rad] of named joints, the arms hanging unless they are named."""
-    from engine.skeleton import JOINT_NAMES
+    from engine.body.skeleton import JOINT_NAMES
 
     pose = np.zeros((24, 3))
     for name, angles in {"left_shoulder": (0.0, 0.0, -65.0), "right_shoulder": (0.0, 0.0, 65.0), **degrees}.items():

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.body.skeleton import axis_angle_to_matrix, contact_points, forward_kinematics
 from engine.errors import UserError
 from engine.seeing.landmarker import Landmarker, landmarker_path
 from engine.seeing.opencv import Image
 from engine.seeing.people import PersonTracker
 from engine.seeing.retarget import LandmarkRetargeter
 from engine.settings import CameraSettings
-from engine.skeleton import axis_angle_to_matrix, contact_points, forward_kinematics
 from engine.types import NS_PER_S, PoseFrame
 from tests.engine.seeing.conftest import POSES
 from tests.engine.seeing.figure import figure, posed, room

@@ -8,11 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.seeing import landmark_pose as lp
-from engine.seeing.calibration import SIGHT_SHARE
-from engine.seeing.landmark_pose import solve_pose
-from engine.seeing.retarget import LandmarkRetargeter
-from engine.skeleton import (
+from engine.body.skeleton import (
     JOINT_NAMES,
     contact_points,
     forward_kinematics,
@@ -20,6 +16,10 @@ from engine.skeleton import (
     matrix_to_axis_angle,
     rest_positions_m,
 )
+from engine.seeing import landmark_pose as lp
+from engine.seeing.calibration import SIGHT_SHARE
+from engine.seeing.landmark_pose import solve_pose
+from engine.seeing.retarget import LandmarkRetargeter
 from engine.types import NS_PER_S, PoseFrame, PoseLandmarks
 from tests.engine.seeing.figure import posed
 

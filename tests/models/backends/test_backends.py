@@ -21,8 +21,8 @@ from models.backends.parity import compare, probe
 from models.backends.protocol import BackendLost
 from models.backends.step_memory import VECTORS, StepMemory
 from models.backends.tensorrt_backend import TensorRtBackend
-from models.dance_plan import DanceTables
-from models.onnx_generator import Company, OnnxGenerator
+from models.music_to_dance.generator import Company, OnnxGenerator
+from models.music_to_dance.plan import DanceTables
 
 MANIFEST = GmdManifest.load(GMD_FOLDER)
 PROBE = DanceTables.load(GMD_FOLDER).probe

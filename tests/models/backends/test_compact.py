@@ -15,12 +15,12 @@ from models.backends import choose as choosing
 from models.backends.choose import COMPACT_FILE, MODEL_FILE, choose
 from models.backends.measure import stream_parity
 from models.backends.parity import APART, compare
-from models.dance_plan import DanceTables
+from models.music_to_dance.plan import DanceTables
 
 onnx = pytest.importorskip("onnx")
 
 from models import compact  # noqa: E402
-from models.compact import BLOCK, Piece, add_compact_graph, quantisable, quantise  # noqa: E402
+from models.music_to_dance.compact import BLOCK, Piece, add_compact_graph, quantisable, quantise  # noqa: E402
 
 SHIPPED = GmdManifest.load(GMD_FOLDER)
 PROBE = DanceTables.load(GMD_FOLDER).probe

@@ -25,7 +25,7 @@ from models.backends.ort_backend import OrtBackend
 from models.backends.protocol import StepBackend
 from models.backends.step_memory import StepMemory
 from models.backends.tensorrt_backend import MIRRORED_DANCERS, TensorRtBackend
-from models.dance_plan import DanceTables
+from models.music_to_dance.plan import DanceTables
 
 MANIFEST = GmdManifest.load(GMD_FOLDER)
 PROBE = DanceTables.load(GMD_FOLDER).probe

@@ -21,20 +21,20 @@ from prepared_fixture import write_prepared  # noqa: E402
 
 from engine.errors import UserError  # noqa: E402
 from engine.features import FeatureSpec  # noqa: E402
-from models.dataset import PreparedData  # noqa: E402
+from models.dance_to_music.data import fit_phrases, music_sampler  # noqa: E402
+from models.dance_to_music.lesson import GdmLesson  # noqa: E402
+from models.dance_to_music.network import NOISE_SIZE, VoiceLogits  # noqa: E402
+from models.dance_to_music.sequences import MusicSampler  # noqa: E402
+from models.data.dataset import PreparedData  # noqa: E402
 from models.dual.lesson import DualLesson  # noqa: E402
 from models.dual.pairs import BEFORE_TICKS, Pair, PairSampler, find_pairs  # noqa: E402
 from models.dual.settings import DualSettings  # noqa: E402
 from models.dual.sound import Sound, choose, one_hot  # noqa: E402
-from models.gdm import NOISE_SIZE, VoiceLogits  # noqa: E402
-from models.gdm_data import fit_phrases, music_sampler  # noqa: E402
-from models.gdm_lesson import GdmLesson  # noqa: E402
-from models.gdm_sequences import MusicSampler  # noqa: E402
-from models.gmd_data import load_dances, training_sampler  # noqa: E402
-from models.gmd_lesson import GmdLesson  # noqa: E402
-from models.gmd_sequences import SequenceSampler  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
+from models.music_to_dance.dances import load_dances, training_sampler  # noqa: E402
+from models.music_to_dance.lesson import GmdLesson  # noqa: E402
+from models.music_to_dance.sequences import SequenceSampler  # noqa: E402
 
 CONTENT = {
     "bfloat16": False,

@@ -14,8 +14,8 @@ from models.evaluation.facts import Made, SongFacts, SystemFacts
 from models.evaluation.html.columns import ABLATION, BEATS, BODY, COURSE, PAPERS, STYLE
 from models.evaluation.report import DANCES_FOLDER, Report
 from models.evaluation.stability import Stability
-from models.gmd_sequences import DanceClip
 from models.metrics import Interval
+from models.music_to_dance.sequences import DanceClip
 from models.rivals.song import COURSES, Course, Dance, Song
 
 HOSTILE = '<img src=x onerror="document.title=1">"\'&</script><script>document.title=2</script>'

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from engine.cli.main import app
 from engine.errors import UserError
-from models.clip_sources import ClipSource
+from models.data.clip_sources import ClipSource
 from models.evaluation.html.groups import ABLATION, FIELD, OURS, REAL, grouped
 from models.evaluation.html.page import PAGE_FILE, PageSettings, page, write_page
 from models.evaluation.html.players import pack, packed_songs, sound_uri

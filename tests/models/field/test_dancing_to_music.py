@@ -31,7 +31,7 @@ from models.field.dancing_to_music.settings import (
 from models.field.dancing_to_music.style_classifier import MusicStyleClassifier
 from models.field.dancing_to_music.tables import UnitTables
 from models.learning.settings import OptimiserSettings, RunSettings
-from models.motion_representation import DISPLACEMENT, HEADING, HEIGHT, TICK_SIZE
+from models.motion.representation import DISPLACEMENT, HEADING, HEIGHT, TICK_SIZE
 
 ROOT = Path(__file__).parents[3]
 TINY = DancingToMusicSettings(

@@ -20,8 +20,7 @@ from prepared_fixture import write_prepared
 from engine.errors import UserError
 from engine.stage import build_generator
 from engine.types import MotionRequest
-from models.conditioning import STYLES
-from models.dataset import PreparedData
+from models.data.dataset import PreparedData
 from models.evaluation.facts import SystemFacts
 from models.field.dancing_to_music.artifact import COMPOSE_FILE, UnitManifest
 from models.field.dancing_to_music.export import export
@@ -29,8 +28,9 @@ from models.field.dancing_to_music.generator import UnitGenerator
 from models.field.dancing_to_music.settings import UNITS_FOLDER, DancingToMusicSettings
 from models.field.dancing_to_music.system import UnitSystem
 from models.field.system import rival_systems
-from models.gmd_data import load_dances
 from models.learning import commands
+from models.music_to_dance.conditioning import STYLES
+from models.music_to_dance.dances import load_dances
 from models.rivals.song import Song
 
 ROOT = Path(__file__).parents[3]

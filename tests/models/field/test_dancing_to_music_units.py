@@ -13,13 +13,13 @@ pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from gmd_fixtures import clip, smooth_motion
 
-from engine.skeleton import forward_kinematics
+from engine.body.skeleton import forward_kinematics
 from models.field.dancing_to_music.data import posed_dance
 from models.field.dancing_to_music.kinematic_beats import BeatSettings, deceleration, kinematic_beats
 from models.field.dancing_to_music.settings import DancingToMusicSettings
 from models.field.dancing_to_music.units import PosedDance, UnitShape, resampled, stretched
 from models.metrics import join_displacements, join_figures
-from models.motion_representation import (
+from models.motion.representation import (
     CONTACTS,
     DISPLACEMENT,
     HEADING,

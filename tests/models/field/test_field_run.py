@@ -32,10 +32,10 @@ from models.field.lesson import FieldLesson, build_model  # noqa: E402
 from models.field.run import FieldData  # noqa: E402
 from models.field.settings import FieldTrainingSettings  # noqa: E402
 from models.field.system import FrameSystem, rival_systems  # noqa: E402
-from models.gmd_data import load_dances  # noqa: E402
 from models.learning import commands  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
+from models.music_to_dance.dances import load_dances  # noqa: E402
 from models.rivals.song import Song  # noqa: E402
 
 BPM = 100.0
@@ -361,7 +361,7 @@ def test_protocol_b_leaves_out_what_learnt_the_held_out_movement(artifact: Path)
 
 
 def test_as_shown_it_goes_through_the_engine(prepared: Path, artifact: Path) -> None:
-    from models.dataset import PreparedData
+    from models.data.dataset import PreparedData
 
     clip = load_dances(PreparedData.load(prepared).clips).val[0]
     shown = rival_systems([artifact], "A", [], shown=True)[1]

@@ -21,8 +21,8 @@ from models.field.frame_clock import FramePath, chunk_of
 from models.field.frames import POSE_LIMIT, FrameScales, beat_values, limited, roll_out
 from models.field.song_frames import SongFrames
 from models.field.windows import FrameClip, WindowSampler, fit_scales, start_poses
-from models.gmd_data import load_dances
-from models.motion_representation import CONTACTS, HEADING, HEIGHT, motion_from_ticks
+from models.motion.representation import CONTACTS, HEADING, HEIGHT, motion_from_ticks
+from models.music_to_dance.dances import load_dances
 from models.rivals.gmd_dancer import ticks_of
 from models.rivals.song import Song
 

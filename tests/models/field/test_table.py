@@ -14,7 +14,7 @@ from engine.errors import UserError
 pytest.importorskip("torch")
 
 from models.artifacts import MANIFEST
-from models.evaluate import EvaluationPlan
+from models.evaluation.dancers import EvaluationPlan
 from models.evaluation.facts import SystemFacts
 from models.evaluation.html.page import PageSettings
 from models.field import table

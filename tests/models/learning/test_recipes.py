@@ -13,7 +13,7 @@ from engine.errors import UserError
 from models.dual.settings import DualSettings
 from models.learning import commands
 from models.learning.own_history import stretch_length
-from models.training import TrainingSettings
+from models.music_to_dance.settings import TrainingSettings
 
 FOLDER = Path(__file__).parents[3] / "config" / "training"
 ABLATIONS = FOLDER / "ablations"

@@ -17,13 +17,13 @@ from prepared_fixtures import prepared_folder  # noqa: E402
 from engine.errors import UserError  # noqa: E402
 from models import gmd_run  # noqa: E402
 from models.artifacts import GmdManifest  # noqa: E402
-from models.dataset import PreparedData  # noqa: E402
-from models.gmd_data import load_dances  # noqa: E402
+from models.data.dataset import PreparedData  # noqa: E402
+from models.music_to_dance.dances import load_dances  # noqa: E402
+from models.music_to_dance.settings import TrainingSettings  # noqa: E402
+from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT  # noqa: E402
 from models.rivals.fixed_rate import FRAME_RATE_HZ, FixedRateGmd  # noqa: E402
 from models.rivals.gmd_dancer import GmdDancer  # noqa: E402
 from models.rivals.song import Song  # noqa: E402
-from models.training import TrainingSettings  # noqa: E402
-from models.unseen_movement import UNSEEN_MOVEMENT  # noqa: E402
 
 CONTENT = {
     "name": "tiny",

@@ -13,14 +13,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gdm_fixtures import band
 
+from engine.body.pose_features import PoseFeatureSpec
 from engine.errors import UserError
-from engine.pose_features import PoseFeatureSpec
-from engine.rule_composer import RuleComposer
+from engine.playing.rule_composer import RuleComposer
 from engine.types import Key, MusicRequest, MusicStep
-from models.composed import grid_of
-from models.gdm_bands import MusicPiece
-from models.gdm_data import piece_of
-from models.music_tokens import TokenGrid
+from models.dance_to_music.bands import MusicPiece
+from models.dance_to_music.composed import grid_of
+from models.dance_to_music.data import piece_of
+from models.dance_to_music.tokens import TokenGrid
 from models.players.phrase_retrieval import MusicPhraseBank, PhraseRetrieval
 from models.players.unconditional import Withheld
 

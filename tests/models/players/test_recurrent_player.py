@@ -14,20 +14,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gdm_fixtures import POSES, sampler  # noqa: E402
 
+from engine.body.pose_features import PoseFeatureSpec  # noqa: E402
 from engine.errors import UserError  # noqa: E402
-from engine.pose_features import PoseFeatureSpec  # noqa: E402
 from engine.types import MusicRequest, MusicStep  # noqa: E402
 from models.artifacts import GdmManifest  # noqa: E402
+from models.dance_to_music.composer import OnnxComposer  # noqa: E402
+from models.dance_to_music.conditioning import MUSIC_CONDITION_SIZE  # noqa: E402
+from models.dance_to_music.export import GdmExportFacts  # noqa: E402
+from models.dance_to_music.lesson import PlayerLesson  # noqa: E402
+from models.dance_to_music.tokens import HISTORY_SIZE  # noqa: E402
 from models.field.registry import RECIPES  # noqa: E402
-from models.gdm_export import GdmExportFacts  # noqa: E402
-from models.gdm_lesson import PlayerLesson  # noqa: E402
 from models.learning import commands  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.settings import OptimiserSettings  # noqa: E402
-from models.music_conditioning import MUSIC_CONDITION_SIZE  # noqa: E402
-from models.music_tokens import HISTORY_SIZE  # noqa: E402
-from models.onnx_composer import OnnxComposer  # noqa: E402
 from models.players.recurrent_export import export_recurrent  # noqa: E402
 from models.players.recurrent_player import RecurrentPlayer, RecurrentPlayerConfig  # noqa: E402
 from models.players.recurrent_training import RecurrentNetworkSettings, RecurrentTrainingSettings, player  # noqa: E402

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from engine.errors import UserError
 from engine.types import DRUMS, Key
-from models.clip_sources import ClipSource
-from models.dataset import PreparedClip
+from models.data.clip_sources import ClipSource
+from models.data.dataset import PreparedClip
 from models.symbolic.keys import estimate_key
 from models.symbolic.pitch_activations import FRAME_S, RATE_HZ, PitchActivations, PitchNetwork
 from models.symbolic.score_agreement import agreement, sounding

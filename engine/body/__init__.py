@@ -1,0 +1,1 @@
+"""The body: SMPL's joints, their rotations and limits, what is read off them, and files of them."""

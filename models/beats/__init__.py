@@ -1,0 +1,1 @@
+"""The beat network of the default tracker, and the corpus it learns from."""

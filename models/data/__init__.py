@@ -1,0 +1,1 @@
+"""Preparation: published motion and music into what the networks learn from."""

@@ -275,7 +275,7 @@ def _stretched(length_m: Array, soft_m: Array, room_m: Array) -> Array:
     return np.where(over <= 0.0, length_m, soft_m - room_m * np.expm1(-np.maximum(over, 0.0) / room_m))
 
 
-# -- vectors (..., 3) and quaternions (..., 4), as in `engine.body.vectors` ---------------------------------------------------------------------
+# -- vectors (..., 3) and quaternions (..., 4), as in `engine.body.vectors` ------------------------------------------
 
 
 def _length(a: Array) -> Array:

@@ -1,6 +1,6 @@
 """The field on one table, by one command: every system trained, exported and measured on the same songs.
 
-What is trained is data (`config/training/table.toml`). Each training is a process of its own; what is finished is not
+What is trained is data (`config/tables/field.toml`). Each training is a process of its own; what is finished is not
 done again, what was stopped goes on, and what fails is named while the rest goes on.
 """
 
@@ -25,7 +25,7 @@ from models.learning.settings import build, load_toml
 log = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parents[2] / "config" / "training"
-TABLE = RECIPES / "table.toml"
+TABLE = RECIPES.parent / "tables" / "field.toml"
 _OURS = "gmd"
 """Kind of the artifacts of our own model."""
 

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from gdm_fixtures import POSES, band, only, piece, sampler  # noqa: E402
 
-from models import gdm_run  # noqa: E402
+from models.dance_to_music import run as gdm_run  # noqa: E402
 from models.dance_to_music.data import believable_key, fit_phrases, music_sampler, paired_pieces, piece_of  # noqa: E402
 from models.dance_to_music.lesson import GdmLesson  # noqa: E402
 from models.dance_to_music.network import Gdm  # noqa: E402

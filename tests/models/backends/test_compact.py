@@ -19,7 +19,7 @@ from models.music_to_dance.plan import DanceTables
 
 onnx = pytest.importorskip("onnx")
 
-from models import compact  # noqa: E402
+from models.music_to_dance import compact  # noqa: E402
 from models.music_to_dance.compact import BLOCK, Piece, add_compact_graph, quantisable, quantise  # noqa: E402
 
 SHIPPED = GmdManifest.load(GMD_FOLDER)

@@ -15,9 +15,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from prepared_fixtures import prepared_folder  # noqa: E402
 
 from engine.errors import UserError  # noqa: E402
-from models import gmd_run  # noqa: E402
 from models.artifacts import GmdManifest  # noqa: E402
 from models.data.dataset import PreparedData  # noqa: E402
+from models.music_to_dance import run as gmd_run  # noqa: E402
 from models.music_to_dance.dances import load_dances  # noqa: E402
 from models.music_to_dance.settings import TrainingSettings  # noqa: E402
 from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT  # noqa: E402

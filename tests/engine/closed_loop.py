@@ -21,7 +21,7 @@ from engine.types import (
     PoseFrame,
     StatusEvent,
 )
-from tests.engine.dancing import dance_pose
+from tests.engine.dance_poses import dance_pose
 
 _FRAME_NS = NS_PER_S // 30
 _HOP_NS = NS_PER_S // 100

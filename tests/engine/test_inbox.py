@@ -8,7 +8,7 @@ from engine.clock import VirtualClock
 from engine.inbox import Inbox
 from engine.metrics import Metrics
 from engine.types import AudioBlock, ControlEvent, Observation
-from tests.engine.dancing import dance
+from tests.engine.dance_poses import dance
 
 
 def block(index: int, size: int = 480) -> AudioBlock:

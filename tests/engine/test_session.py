@@ -17,7 +17,7 @@ from engine.render import collect
 from engine.session import OutputDigest, Session, SessionRecorder
 from engine.settings import ShowSettings, load_show
 from engine.types import AudioBlock, ControlEvent, NoteEvent, Observation, PoseLandmarks, TempoReference
-from tests.engine.dancing import dance, make_playing
+from tests.engine.dance_poses import dance, make_playing
 from tests.engine.fakes import blocks, make_pipeline, music
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from engine.seeing.poses_file import write_poses
 from tests.engine.cli.typed import ROOT, run_each
-from tests.engine.dancing import dance
+from tests.engine.dance_poses import dance
 
 DEMO = ROOT / "config" / "demo" / "demo.ogg"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}

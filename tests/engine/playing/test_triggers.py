@@ -10,7 +10,7 @@ import pytest
 from engine.playing.triggers import PARTS, Triggers
 from engine.settings import TriggerSettings, TriggerZoneSettings, load_show
 from engine.types import NS_PER_S, BeatTimeline, NoteEvent, PoseFrame
-from tests.engine.dancing import begun, dance, make_playing, run
+from tests.engine.dance_poses import begun, dance, make_playing, run
 
 MS = 1_000_000
 TIMELINE = BeatTimeline(120.0, 0.0, 0)

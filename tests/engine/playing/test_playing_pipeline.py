@@ -32,7 +32,7 @@ from engine.types import (
     TempoReference,
     VoiceStep,
 )
-from tests.engine.dancing import Metronome, Nobody, begun, dance, hanging, make_playing, notes_of, run
+from tests.engine.dance_poses import Metronome, Nobody, begun, dance, hanging, make_playing, notes_of, run
 from tests.engine.fakes import SteadyTracker, blocks, music
 
 MS = 1_000_000

@@ -15,7 +15,7 @@ from engine.session import OutputDigest
 from engine.settings import load_show
 from engine.types import NS_PER_S, BeatEstimate, ControlEvent, NoteEvent, PoseFrame
 from tests.engine.closed_loop import Course, Human, Room, close_loop
-from tests.engine.dancing import Nobody, SteadyMovement, dance, make_playing, run
+from tests.engine.dance_poses import Nobody, SteadyMovement, dance, make_playing, run
 from tests.engine.fakes import SteadyTracker, Walker, blocks, music
 
 MS = 1_000_000

@@ -4,12 +4,12 @@ MoCoGAN (Tulyakov et al. 2018, "MoCoGAN: Decomposing motion and content for vide
 code once a video and a motion code a frame, the latter from a recurrent network over noise; a generator makes a frame
 of both. A frame discriminator judges frames (here poses), a sequence discriminator judges motion (equations 1 to 3).
 
-Lee et al. ("Dancing to Music", NeurIPS 2019) describe their variant in a few words: the recurrent network also hears the
-music's style and beat, the discriminators are multi-scale, the sequences grow longer while it learns (as we remember
-it, not checked against the paper; we know of no public code). So here: the recurrent network hears the frame of music, the sequence discriminator
-sees poses and music together at several scales of time, and the windows grow. Poses are z-scored vectors, not images:
-the generator is a perceptron, the discriminators are a perceptron and convolutions over time. Noise on what the
-discriminators see is that of the authors' code of MoCoGAN.
+Lee et al. ("Dancing to Music", NeurIPS 2019) describe their variant in a few words: the recurrent network also hears
+the music's style and beat, the discriminators are multi-scale, the sequences grow longer while it learns (as we
+remember it, not checked against the paper; we know of no public code). So here: the recurrent network hears the frame
+of music, the sequence discriminator sees poses and music together at several scales of time, and the windows grow.
+Poses are z-scored vectors, not images: the generator is a perceptron, the discriminators are a perceptron and
+convolutions over time. Noise on what the discriminators see is that of the authors' code of MoCoGAN.
 
 Generator and discriminators take their steps at once, in one optimiser: the generator's losses see the discriminators
 with detached weights, theirs see detached dances. Adversarial losses need not fall: they say little of the dance.

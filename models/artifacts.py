@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from engine.body.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
 from engine.errors import UserError
 from engine.types import TICKS_PER_BEAT
 from models.backends.step_memory import StepShapes
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MANIFEST = "manifest.json"
 GMD_FOLDER = Path(__file__).parent / "weights" / "gmd"
@@ -43,6 +46,34 @@ def kind_of(folder: Path) -> str:
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def files_key(files: Mapping[str, str]) -> str:
+    """Return a short name of a folder's files, given their SHA-256 by name: what a model's output depends on."""
+    return "-".join(digest[:8] for digest in files.values())
+
+
+def save_manifest(manifest: DataclassInstance, folder: Path) -> None:
+    """Write a manifest, of any kind, into its folder."""
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+def require_skeleton(folder: Path, trained: str) -> None:
+    """Refuse a model of another skeleton, by its digest. Raises UserError."""
+    if trained != skeleton_digest():
+        raise UserError(f"model {folder}: trained on another skeleton ({trained})", RETRAIN)
+
+
+def require_ticks(folder: Path, trained: int) -> None:
+    """Refuse a model of other ticks a beat. Raises UserError."""
+    if trained != TICKS_PER_BEAT:
+        raise UserError(f"model {folder}: trained on {trained} ticks a beat", RETRAIN)
+
+
+def require_features(name: str, trained: str, present: str) -> None:
+    """Refuse a model of other music features, by their digests. Raises UserError."""
+    if trained != present:
+        raise UserError(f"model '{name}': trained on music features {trained}, this engine computes {present}", RETRAIN)
 
 
 @dataclass(frozen=True)
@@ -141,7 +172,7 @@ class GmdManifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest."""
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        save_manifest(self, folder)
 
     @staticmethod
     def load(folder: Path) -> GmdManifest:
@@ -157,19 +188,13 @@ class GmdManifest:
         if content.get("compact"):
             content["compact"] = _compact(folder, content["compact"])
         manifest = GmdManifest(**content)
-        if manifest.skeleton != skeleton_digest():
-            raise UserError(f"model {folder}: trained on another skeleton ({manifest.skeleton})", RETRAIN)
-        if manifest.ticks_per_beat != TICKS_PER_BEAT:
-            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", RETRAIN)
+        require_skeleton(folder, manifest.skeleton)
+        require_ticks(folder, manifest.ticks_per_beat)
         return manifest
 
     def require_features(self, digest: str) -> None:
         """Refuse another feature extractor. Raises UserError."""
-        if digest != self.feature_spec:
-            raise UserError(
-                f"model '{self.name}': trained on music features {self.feature_spec}, this engine computes {digest}",
-                RETRAIN,
-            )
+        require_features(self.name, self.feature_spec, digest)
 
 
 @dataclass(frozen=True)
@@ -222,7 +247,7 @@ class GdmManifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest."""
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        save_manifest(self, folder)
 
     @staticmethod
     def load(folder: Path) -> GdmManifest:
@@ -236,8 +261,7 @@ class GdmManifest:
         if content.get("recurrent"):
             content["recurrent"] = tuple(content["recurrent"])
         manifest = GdmManifest(**content)
-        if manifest.ticks_per_beat != TICKS_PER_BEAT:
-            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", RETRAIN)
+        require_ticks(folder, manifest.ticks_per_beat)
         return manifest
 
     def require(self, pose_spec: str, sizes: tuple[int, int]) -> None:

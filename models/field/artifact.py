@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from engine.errors import UserError
-from models.artifacts import MANIFEST, RETRAIN, skeleton_digest, verified_content
+from models.artifacts import RETRAIN, require_features, save_manifest, skeleton_digest, verified_content
 from models.field.frames import POSE_SIZE, FrameScales, StartPoses
 
 FRAMES_KIND = "frames"
@@ -70,7 +69,7 @@ class FrameManifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest."""
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        save_manifest(self, folder)
 
     @staticmethod
     def load(folder: Path) -> FrameManifest:
@@ -91,11 +90,7 @@ class FrameManifest:
 
     def require_features(self, digest: str) -> None:
         """Refuse another feature extractor. Raises UserError."""
-        if digest != self.feature_spec:
-            raise UserError(
-                f"model '{self.name}': trained on music features {self.feature_spec}, this engine computes {digest}",
-                RETRAIN,
-            )
+        require_features(self.name, self.feature_spec, digest)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import numpy as np
 
 from engine.errors import UserError
 from engine.features import FeatureSpec
-from models.artifacts import kind_of
+from models.artifacts import files_key, kind_of
 from models.evaluation.facts import SystemFacts
 from models.field.artifact import FRAMES_KIND, MODEL_FILE, FrameManifest, FrameTables
 from models.field.dancing_to_music.artifact import UNITS_KIND, UnitManifest
-from models.field.dancing_to_music.system import ShownUnits, UnitSystem
+from models.field.dancing_to_music.generator import UnitGenerator
+from models.field.dancing_to_music.system import UnitSystem
 from models.field.frames import roll_out
 from models.field.generator import FrameGenerator
 from models.field.onnx_frames import OnnxDancing
@@ -22,66 +23,41 @@ from models.field.registry import entry
 from models.field.song_frames import SongFrames
 from models.music_to_dance.unseen_movement import left_out
 from models.rivals.gmd_dancer import ShownDancer
+from models.rivals.retrained import together
 from models.rivals.song import COURSES, Dance, DanceSystem, Song
 
 
 class FrameSystem:
-    """One system, trained once or several times: dance seed k is danced by training k mod n.
+    """One training of a system.
 
     Args:
-        folders: exported from runs of one system, which differ in their training seed.
+        folder: exported from a run.
 
     Raises:
-        UserError: a folder does not fit, or the folders hold different systems.
+        UserError: the folder does not fit.
     """
 
     seeded, endless, courses = True, True, COURSES
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.manifests = [FrameManifest.load(folder) for folder in folders]
-        kinds = {(m.name, m.model, m.frame_rate_hz, m.lookahead_frames) for m in self.manifests}
-        if len(kinds) != 1:
-            raise UserError(f"{len(kinds)} systems of one name", "export them under names of their own")
-        self._tables = [FrameTables.load(folder) for folder in folders]
-        self._dancers = [
-            OnnxDancing(folder / MODEL_FILE, tables.state) for folder, tables in zip(folders, self._tables, strict=True)
-        ]
-        self.name = self.manifests[0].name
-        self.facts = _facts(self.manifests)
-        self.key = "-".join(digest[:8] for manifest in self.manifests for digest in manifest.files.values())
+    def __init__(self, folder: Path) -> None:
+        self.manifest = manifest = FrameManifest.load(folder)
+        self._tables = FrameTables.load(folder)
+        self._dancing = OnnxDancing(folder / MODEL_FILE, self._tables.state)
+        self.name, self.facts, self.key = manifest.name, _facts(manifest), files_key(manifest.files)
+        self.sort = (manifest.model, manifest.frame_rate_hz, manifest.lookahead_frames)
 
     def dance(self, song: Song, seed: int) -> Dance:
         """Return the whole dance; what the system waits for of the music, it is given."""
-        chosen = seed % len(self.manifests)
-        manifest, tables, dancing = self.manifests[chosen], self._tables[chosen], self._dancers[chosen]
-        dancing.reset()
+        manifest, tables = self.manifest, self._tables
+        self._dancing.reset()
         random = np.random.Generator(np.random.PCG64(seed))
         frames = SongFrames.of(song, manifest.frame_rate_hz, manifest.lookahead_frames)
         music = tables.scales.music(frames.features, frames.beat)
         start = tables.scales.pose(tables.starts.draw(random, song.style))
         noise = random.standard_normal((1, len(music), manifest.noise_size), np.float32)
-        poses = roll_out(dancing, music[None], start[None], noise, manifest.lookahead_frames)[0]
+        poses = roll_out(self._dancing, music[None], start[None], noise, manifest.lookahead_frames)[0]
         time_s = np.arange(len(poses)) / manifest.frame_rate_hz
         return Dance.of_ticks(tables.scales.ticks(poses), time_s, song.beats_s)
-
-
-class ShownRival:
-    """One system as the audience would see it: dance seed k is danced by training k mod n, through the engine's dancer.
-
-    Args:
-        folders: as for `FrameSystem`.
-    """
-
-    seeded, endless, courses = True, True, COURSES
-
-    def __init__(self, folders: Sequence[Path]) -> None:
-        raw = FrameSystem(folders)
-        self.name, self.key, self.facts = f"{raw.name} as shown", f"shown-{raw.key}", raw.facts
-        self._dancers = [ShownDancer(FrameGenerator(folder), self.name, self.key, self.facts) for folder in folders]
-
-    def dance(self, song: Song, seed: int) -> Dance:
-        """Return the whole dance."""
-        return self._dancers[seed % len(self._dancers)].dance(song, seed)
 
 
 def rival_systems(
@@ -107,12 +83,19 @@ def rival_systems(
         else:
             by_name.setdefault((manifest.kind, manifest.name), []).append(folder)
     systems: list[DanceSystem] = []
-    for (kind, _), found in by_name.items():
-        rival = _KINDS[kind].raw(found)
-        systems.append(rival)
-        if shown and entry(rival.manifests[0].model).off_stage is None:
-            systems.append(_KINDS[kind].shown(found))
+    for (kind, name), found in by_name.items():
+        trainings = [_KINDS[kind].raw(folder) for folder in found]
+        if len({training.sort for training in trainings}) != 1:
+            raise UserError(f"several systems of the name {name}", "export them under names of their own")
+        systems += together(trainings)
+        if shown and entry(trainings[0].manifest.model).off_stage is None:
+            systems += together([_as_shown(kind, *pair) for pair in zip(trainings, found, strict=True)])
     return systems
+
+
+def _as_shown(kind: str, raw: FrameSystem | UnitSystem, folder: Path) -> ShownDancer:
+    """Return a training as the audience would see it."""
+    return ShownDancer(_KINDS[kind].generator(folder), f"{raw.name} as shown", f"shown-{raw.key}", raw.facts)
 
 
 @dataclass(frozen=True)
@@ -121,12 +104,12 @@ class _Kind:
 
     manifest: type[FrameManifest] | type[UnitManifest]
     raw: type[FrameSystem] | type[UnitSystem]
-    shown: type[ShownRival] | type[ShownUnits]
+    generator: type[FrameGenerator] | type[UnitGenerator]
 
 
 _KINDS = {
-    FRAMES_KIND: _Kind(FrameManifest, FrameSystem, ShownRival),
-    UNITS_KIND: _Kind(UnitManifest, UnitSystem, ShownUnits),
+    FRAMES_KIND: _Kind(FrameManifest, FrameSystem, FrameGenerator),
+    UNITS_KIND: _Kind(UnitManifest, UnitSystem, UnitGenerator),
 }
 
 
@@ -137,13 +120,12 @@ def _kind(folder: Path) -> _Kind:
     return _KINDS[kind]
 
 
-def _facts(manifests: Sequence[FrameManifest]) -> SystemFacts:
-    """Return what exported trainings of one system say of themselves."""
-    one = manifests[0]
-    look = one.lookahead_frames
-    waits = f"{1e3 * look / one.frame_rate_hz:.0f} ms of music" if look else "none"
+def _facts(manifest: FrameManifest) -> SystemFacts:
+    """Return what an exported training says of itself."""
+    look = manifest.lookahead_frames
+    waits = f"{1e3 * look / manifest.frame_rate_hz:.0f} ms of music" if look else "none"
     return SystemFacts(
-        parameters=one.parameters,
-        lookahead=f"{waits}: a frame of 1/{one.frame_rate_hz:g} s at a time",
-        training_seeds=tuple(manifest.training_seed for manifest in manifests),
+        parameters=manifest.parameters,
+        lookahead=f"{waits}: a frame of 1/{manifest.frame_rate_hz:g} s at a time",
+        training_seeds=(manifest.training_seed,),
     )

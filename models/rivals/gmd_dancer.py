@@ -19,7 +19,7 @@ from engine.metrics import Metrics
 from engine.protocols import Generator
 from engine.settings import DancerSettings
 from engine.types import NS_PER_S, TICKS_PER_BEAT, BeatState, BeatTimeline, MotionChunk, MotionRequest, PoseFrame
-from models.artifacts import GMD_FOLDER, GmdManifest
+from models.artifacts import GMD_FOLDER, GmdManifest, files_key
 from models.evaluation.facts import SystemFacts
 from models.motion.representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS, TICK_SIZE
 from models.music_to_dance.conditioning import STYLES
@@ -43,8 +43,7 @@ class Sampling:
 
     def key(self, manifest: GmdManifest) -> str:
         """Return what a model's dances depend on: its files, how it samples, what it is asked for."""
-        files = "-".join(digest[:8] for digest in manifest.files.values())
-        return f"{files}-{manifest.temperature:g}-{manifest.history_noise:g}-{self.energy:g}"
+        return f"{files_key(manifest.files)}-{manifest.temperature:g}-{manifest.history_noise:g}-{self.energy:g}"
 
 
 class GmdDancer:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from engine.errors import UserError
-from engine.types import TICKS_PER_BEAT
-from models.artifacts import MANIFEST, RETRAIN, skeleton_digest, verified_content
+from models.artifacts import (
+    RETRAIN,
+    require_features,
+    require_skeleton,
+    require_ticks,
+    save_manifest,
+    verified_content,
+)
 from models.field.dancing_to_music.compose import UnitPlan
 
 UNITS_KIND = "units"
@@ -75,7 +80,7 @@ class UnitManifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest."""
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        save_manifest(self, folder)
 
     @staticmethod
     def load(folder: Path) -> UnitManifest:
@@ -89,16 +94,10 @@ class UnitManifest:
         manifest = UnitManifest(**content)
         if manifest.kind != UNITS_KIND:
             raise UserError(f"model {folder}: of kind '{manifest.kind}', not '{UNITS_KIND}'", RETRAIN)
-        if manifest.skeleton != skeleton_digest():
-            raise UserError(f"model {folder}: trained on another skeleton ({manifest.skeleton})", RETRAIN)
-        if manifest.ticks_per_beat != TICKS_PER_BEAT:
-            raise UserError(f"model {folder}: trained on {manifest.ticks_per_beat} ticks a beat", RETRAIN)
+        require_skeleton(folder, manifest.skeleton)
+        require_ticks(folder, manifest.ticks_per_beat)
         return manifest
 
     def require_features(self, digest: str) -> None:
         """Refuse another feature extractor. Raises UserError."""
-        if digest != self.feature_spec:
-            raise UserError(
-                f"model '{self.name}': trained on music features {self.feature_spec}, this engine computes {digest}",
-                RETRAIN,
-            )
+        require_features(self.name, self.feature_spec, digest)

@@ -146,7 +146,7 @@ def test_the_composition_leaves_the_units_as_they_were(trained: Path) -> None:
 
 
 def test_a_seed_is_a_dance(exported: Path, song: Song) -> None:
-    system = UnitSystem([exported])
+    system = UnitSystem(exported)
     first, again, other = (system.dance(song, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.rotations, again.rotations)
     np.testing.assert_array_equal(first.translation_m, again.translation_m)

@@ -36,6 +36,7 @@ from models.learning import commands  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.music_to_dance.dances import load_dances  # noqa: E402
+from models.rivals.retrained import Retrained  # noqa: E402
 from models.rivals.song import Song  # noqa: E402
 
 BPM = 100.0
@@ -336,9 +337,9 @@ def test_a_rival_dances_in_its_own_time_and_each_seed_has_its_training(
     data: FieldData, artifact: Path, warm: Path
 ) -> None:
     clip = data.dances.val[0]
-    system = FrameSystem([artifact, warm])
+    system = Retrained([FrameSystem(artifact), FrameSystem(warm)])
     assert system.name == "audio_to_body"
-    assert system.key != FrameSystem([artifact]).key
+    assert system.key != FrameSystem(artifact).key
     assert SystemFacts.of(system).training_seeds == (1, 9)
     songs = [Song.of(clip, 6.0, course) for course in ("steady", "drift")]
     for song in songs:
@@ -348,7 +349,7 @@ def test_a_rival_dances_in_its_own_time_and_each_seed_has_its_training(
         assert np.isfinite(dance.rotations).all()
     first, second, third = (system.dance(songs[0], seed) for seed in range(3))
     assert not np.allclose(first.rotations, second.rotations, atol=1e-4)
-    alone = FrameSystem([artifact]).dance(songs[0], 2)
+    alone = FrameSystem(artifact).dance(songs[0], 2)
     assert np.array_equal(alone.rotations, third.rotations)
 
 

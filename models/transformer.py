@@ -8,6 +8,7 @@ keys are rotated when they are written (rotary embedding, Su et al. 2021). The c
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -234,3 +235,47 @@ class DecoderLayer(nn.Module):
         x = x + y
         x = x + self.feed_forward(self.norms[2](x))
         return x, torch.stack([key, cross_key]), torch.stack([value, cross_value])
+
+
+class RingStep:
+    """One token on its way through a network: hands each layer its rings, and gathers what it adds to them.
+
+    Args:
+        keys: (attentions, B, heads, window, head_size), the encoder's first, then two a layer of the decoder.
+        values: the same.
+        mask: (window,) additive.
+        cos: (head_size / 2,) of this token's rotary angles.
+        sin: the same.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> None:
+        self._keys, self._values, self._mask, self._cos, self._sin = keys, values, mask, cos, sin
+        self._used = 0
+        self._new_keys: list[Tensor] = []
+        self._new_values: list[Tensor] = []
+
+    def encode(self, layers: Iterable[EncoderLayer], x: Tensor) -> Tensor:
+        """Return a token (B, 1, width) after encoder layers."""
+        for layer in layers:
+            keys, values = self._keys[self._used], self._values[self._used]
+            x, key, value = layer.step(x, self._cos, self._sin, self._mask, keys, values)
+            self._gather(key[None], value[None])
+        return x
+
+    def decode(self, layers: Iterable[DecoderLayer], x: Tensor, other: Tensor) -> Tensor:
+        """Return a token (B, 1, width) after decoder layers that also see the other stream's (B, 1, width)."""
+        for layer in layers:
+            ring = slice(self._used, self._used + 2)
+            keys, values = self._keys[ring], self._values[ring]
+            x, key, value = layer.step(x, other, self._cos, self._sin, self._mask, keys, values)
+            self._gather(key, value)
+        return x
+
+    def fresh(self) -> tuple[Tensor, Tensor]:
+        """Return the new keys and values (attentions, B, heads, head_size)."""
+        return torch.cat(self._new_keys), torch.cat(self._new_values)
+
+    def _gather(self, key: Tensor, value: Tensor) -> None:
+        self._new_keys.append(key)
+        self._new_values.append(value)
+        self._used += len(key)

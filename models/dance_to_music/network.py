@@ -30,6 +30,7 @@ from models.transformer import (
     EncoderDecoderSizes,
     EncoderLayer,
     RingState,
+    RingStep,
     rotary_angles,
     sequence_geometry,
 )
@@ -262,21 +263,11 @@ class Gdm(nn.Module):
         Returns:
             The decoder's state (B, width) and the new keys and values (attentions, B, heads, head_size).
         """
-        new_keys, new_values = [], []
-        x = self.dance_in(torch.cat([dance, condition], dim=-1))[:, None]
-        for index, layer in enumerate(self.encoder):
-            x, key, value = layer.step(x, cos, sin, mask, keys[index], values[index])
-            new_keys.append(key[None])
-            new_values.append(value[None])
+        token = RingStep(keys, values, mask, cos, sin)
+        x = token.encode(self.encoder, self.dance_in(torch.cat([dance, condition], dim=-1))[:, None])
         embedding = self._seen(self.encoder_norm(x), known[:, None, None])
-        x = self.music_in(torch.cat([history, condition], dim=-1))[:, None]
-        for index, layer in enumerate(self.decoder):
-            start = len(self.encoder) + 2 * index
-            ring = slice(start, start + 2)
-            x, key, value = layer.step(x, embedding, cos, sin, mask, keys[ring], values[ring])
-            new_keys.append(key)
-            new_values.append(value)
-        return self.decoder_norm(x)[:, 0], torch.cat(new_keys), torch.cat(new_values)
+        x = token.decode(self.decoder, self.music_in(torch.cat([history, condition], dim=-1))[:, None], embedding)
+        return self.decoder_norm(x)[:, 0], *token.fresh()
 
     def step(
         self, dance: Tensor, known: Tensor, condition: Tensor, history: Tensor, state: RingState

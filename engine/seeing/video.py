@@ -27,6 +27,8 @@ _FASTEST_FPS = 1000.0
 # `stop` is noticed within this time.
 _LONGEST_SLEEP_NS = 20_000_000
 _LATE_NS = NS_PER_S // 2
+_REOPENING_S = (0.05, 0.2, 1.0)
+"""Waited before the next attempts to open a looped file again: a disc or a decoder may be busy for a moment."""
 """A player that is this far behind (a slow disk, a sleeping laptop) goes on from now instead of hurrying after."""
 
 
@@ -230,14 +232,29 @@ class VideoFileSensor:
             if not self._loop:
                 break
             origin_ns = end_ns
-            try:
-                video = open_video(self._path)
-            except UserError as error:
-                self._say("error", str(error))
+            reopened = self._reopened()
+            if reopened is None:
+                if self._stopping.is_set():
+                    return
                 break
+            video = reopened
         self._say("info", f"{self._path.name} is over")
         if self._on_end is not None:
             self._on_end()
+
+    def _reopened(self) -> VideoFile | None:
+        """Return the file, opened for another round; None: it cannot be, or the sensor is stopped.
+
+        It was a good video a moment ago, so what fails now may pass: it is tried again before the show goes without.
+        """
+        for waits_s in (*_REOPENING_S, None):
+            try:
+                return open_video(self._path)
+            except UserError as error:
+                self._say("error" if waits_s is None else "warning", str(error))
+            if waits_s is None or self._stopping.wait(waits_s):
+                break
+        return None
 
     def _play_once(self, video: VideoFile, origin_ns: int) -> int:
         """Play to the end; return when the next round begins."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from engine.clock import Clock, SessionClock, VirtualClock
 from engine.errors import UserError
 from engine.protocols import Deliver, Report
+from engine.seeing import video
 from engine.seeing.opencv import LONGEST_SIDE, Image, opencv, shrink
 from engine.seeing.retarget import LandmarkRetargeter
-from engine.seeing.video import VideoFileSensor, open_video, read_frames, read_landmarks
+from engine.seeing.video import VideoFile, VideoFileSensor, open_video, read_frames, read_landmarks
 from engine.settings import CameraSettings
 from engine.types import NS_PER_S, Observation, PoseLandmarks, StatusEvent
 from tests.engine.seeing.conftest import write_video
@@ -182,10 +184,51 @@ def test_a_loop_goes_on_until_it_is_stopped(dance: Path) -> None:
     sensor.stop()
     sensor.stop()
     shown = len(wall.shown)
-    assert not stage.over.is_set()
+    assert not stage.over.is_set(), stage.said
     times = np.array([time_ns for _, time_ns in wall.shown])
     assert np.abs(np.diff(times) - NS_PER_S / 30).max() < 2.2e6, "also from the last to the first"
     assert len(wall.shown) == shown, "and nothing more"
+
+
+class Failing:
+    """Opens a video, but for some of the times it is asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, bad: Container[int]) -> None:
+        self.asked = 0
+        self._bad = bad
+        monkeypatch.setattr(video, "open_video", self)
+        monkeypatch.setattr(video, "_REOPENING_S", (0.0, 0.0, 0.0))
+
+    def __call__(self, path: Path) -> VideoFile:
+        self.asked += 1
+        if self.asked in self._bad:
+            raise UserError(f"{path} cannot be read as video", "look at it")
+        return open_video(path)
+
+
+def test_a_loop_survives_a_file_that_cannot_be_opened_for_a_moment(
+    dance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Failing(monkeypatch, bad=range(3, 6))
+    stage = Stage()
+    sensor, wall = before_a_wall(dance, stage, VirtualClock(), loop=True)
+    sensor.start(stage.deliver, stage.said.append)
+    wait_until(lambda: len(wall.shown) > 60)
+    sensor.stop()
+    assert not stage.over.is_set()
+    assert [event.level for event in stage.said] == ["warning"] * 3
+
+
+def test_a_loop_whose_file_is_gone_is_over(dance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing(monkeypatch, bad=range(2, 100))
+    stage = Stage()
+    sensor, wall = before_a_wall(dance, stage, VirtualClock(), loop=True)
+    sensor.start(stage.deliver, stage.said.append)
+    assert stage.over.wait(PATIENCE_S)
+    sensor.stop()
+    assert len(wall.shown) == 24
+    assert failing.asked == 5
+    assert [event.level for event in stage.said] == ["warning"] * 3 + ["error", "info"]
 
 
 def test_a_file_that_breaks_off_is_reported(tmp_path: Path, pictures: dict[str, Image]) -> None:

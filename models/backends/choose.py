@@ -17,7 +17,9 @@ from models.backends.protocol import StepBackend
 from models.backends.step_memory import Floats, StepMemory, StepShapes
 from models.backends.tensorrt_backend import PRECISIONS, TensorRtBackend
 
-MODEL_FILE, COMPACT_FILE = "model.onnx", "model.int8.onnx"
+MODEL_FILE = "model.onnx"
+COMPACT_FILE, LONE_FILE, WEIGHTS_FILE = "model.int8.onnx", "model.int8.lone.onnx", "model.int8.weights"
+"""The 8-bit graphs for crowds and for one dancer, and the weights of both."""
 BACKENDS = ("auto", "cpu", "cpu-fp32", "tensorrt", "rtx", "cuda")
 _BY_SPEED = ("tensorrt", "rtx", "cuda")
 
@@ -82,12 +84,14 @@ def choose(
 
 def _open_cpu(folder: Path, memory: StepMemory, reference: Floats, compact: bool) -> tuple[StepBackend, str]:
     """Open the CPU with the compact graph, if the model has one that is right and not slow here; return its format."""
-    if not compact or not (folder / COMPACT_FILE).is_file():
+    graphs = (LONE_FILE, COMPACT_FILE) if memory.shapes.batch == 1 else (COMPACT_FILE,)
+    file = next((folder / name for name in graphs if (folder / name).is_file()), None)
+    if not compact or file is None:
         return OrtBackend("cpu", folder / MODEL_FILE, memory), "float32"
     # Judged on one dancer, whatever the batch.
     alone = StepMemory(replace(memory.shapes, batch=1))
     try:
-        small = OrtBackend("cpu", folder / COMPACT_FILE, alone)
+        small = OrtBackend("cpu", file, alone)
     except UserError as error:
         return OrtBackend("cpu", folder / MODEL_FILE, memory), f"float32, since the 8-bit graph does not open ({error})"
     whole = OrtBackend("cpu", folder / MODEL_FILE, StepMemory(alone.shapes))
@@ -96,7 +100,7 @@ def _open_cpu(folder: Path, memory: StepMemory, reference: Floats, compact: bool
     for backend in (small, whole):
         backend.close()
     if agreement.within("int8") and slower < _HELD_BACK:
-        return OrtBackend("cpu", folder / COMPACT_FILE, memory), "int8"
+        return OrtBackend("cpu", file, memory), "int8"
     why = f"differs by {agreement}" if slower < _HELD_BACK else f"takes {slower:.0f} x as long on this processor"
     return OrtBackend("cpu", folder / MODEL_FILE, memory), f"float32, since the 8-bit graph {why}"
 

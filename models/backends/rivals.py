@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 
 LIVE_HZ = 5.5
 """Steps a second at 110 bpm."""
-WHOLE, SMALL, DYNAMIC = "whole.onnx", "int8.onnx", "dynamic.onnx"
+WHOLE, LONE, CROWD, DYNAMIC = "whole.onnx", "lone.onnx", "crowd.onnx", "dynamic.onnx"
 
 Step = Callable[[dict[str, np.ndarray]], None]
 
@@ -209,7 +209,8 @@ def _bf16(_: Path) -> Step:
 _RINGS = ("keys", "values")
 _DYNAMIC_INT8 = "ONNX Runtime, dynamic int8"
 RIVALS: dict[str, Callable[[Path], Step]] = {
-    "ONNX Runtime, 8-bit weights (default)": lambda folder: _ort(folder, SMALL),
+    "ONNX Runtime, 8-bit weights (default)": lambda folder: _ort(folder, LONE),
+    "ONNX Runtime, 8-bit weights, the crowds' graph": lambda folder: _ort(folder, CROWD),
     "ONNX Runtime, float32": lambda folder: _ort(folder, WHOLE),
     "ONNX Runtime, float32, 2 threads": lambda folder: _ort(folder, WHOLE, 2),
     _DYNAMIC_INT8: lambda folder: _ort(folder, DYNAMIC),
@@ -274,13 +275,13 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 def _prepare(folder: Path, wanted: Sequence[str]) -> None:
     """Write the graphs that the rivals wanted are given."""
     from models.artifacts import GMD_FOLDER, GmdManifest
-    from models.backends.choose import MODEL_FILE
-    from models.music_to_dance.compact import quantisable, quantise
+    from models.backends.choose import COMPACT_FILE, LONE_FILE, MODEL_FILE, WEIGHTS_FILE
 
-    shutil.copyfile(GMD_FOLDER / MODEL_FILE, folder / WHOLE)
+    copies = {MODEL_FILE: WHOLE, LONE_FILE: LONE, COMPACT_FILE: CROWD, WEIGHTS_FILE: WEIGHTS_FILE}
+    for file, copy in copies.items():
+        shutil.copyfile(GMD_FOLDER / file, folder / copy)
     shapes = GmdManifest.load(GMD_FOLDER).step_shapes(1).graph_inputs()
     (folder / "shapes.json").write_text(json.dumps(shapes))
-    quantise(folder / WHOLE, folder / SMALL, [name for name, _ in quantisable(folder / WHOLE)])
     if _DYNAMIC_INT8 not in wanted:
         return
     import onnx

@@ -1,10 +1,11 @@
-"""The graph of a step with 8-bit weights, for the CPU: a part of every export.
+"""The graphs of a step with 8-bit weights, for the CPU: a part of every export.
 
 At the live rate a step is bound by the reading of its weights, which have fallen out of the caches since the last one;
 a quarter of the bytes is most of what can be won. Weights are rounded in blocks with a scale each, and multiplied by
 ONNX Runtime's `MatMulNBits` with 8-bit arithmetic ("accuracy level 4"). A few small weights through which the motion's
 past goes straight into its future cost most of the error and next to none of the time: which, is measured, one weight
-at a time, on real music, and those stay in float32.
+at a time, on real music, and those stay in float32. There are two graphs of the same weights: for crowds, and for a
+lone dancer (`models.music_to_dance.lone_graph`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from engine.errors import UserError
 from engine.types import MotionRequest
 from models.artifacts import CompactGraph, GmdManifest, file_digest
-from models.backends.choose import COMPACT_FILE, MODEL_FILE
+from models.backends.choose import COMPACT_FILE, LONE_FILE, MODEL_FILE, WEIGHTS_FILE
 from models.backends.ort_backend import OrtBackend
 from models.backends.parity import Agreement, compare
 from models.backends.step_memory import Floats, StepMemory
 from models.music_to_dance.plan import DancePlan, DanceTables
+from models.music_to_dance.shared_weights import share_weights
 
 log = logging.getLogger(__name__)
 
@@ -59,33 +62,44 @@ class Piece:
             yield MotionRequest(first_tick + tick, rows, self.tempo_bpm, self.beats_per_bar, 0, style, 0.5)
 
 
-def add_compact_graph(folder: Path, pieces: Sequence[Piece], proof_steps: int = _PROOF_STEPS) -> GmdManifest:
-    """Write the 8-bit graph of an exported model beside it and into its manifest; return that.
+def add_compact_graphs(
+    folder: Path, lone: Path, pieces: Sequence[Piece], proof_steps: int = _PROOF_STEPS
+) -> GmdManifest:
+    """Write the 8-bit graphs of an exported model beside it and into its manifest; return that.
 
     Args:
         folder: of the export.
+        lone: the lone dancer's graph, in float32.
         pieces: training music to measure on.
         proof_steps: over which the error that goes into the manifest is measured.
+
+    Raises:
+        UserError: the lone dancer's graph does not compute what the model does.
     """
     manifest, tables = replace(GmdManifest.load(folder), compact=None), DanceTables.load(folder)
-    whole, compact = folder / MODEL_FILE, folder / COMPACT_FILE
+    whole, compact, alone = folder / MODEL_FILE, folder / COMPACT_FILE, folder / LONE_FILE
+    agreement = _agreement(manifest, tables, whole, lone, pieces, _TRIAL_STEPS)
+    if not agreement.within("fp32"):
+        raise UserError(f"export to {folder}: the lone dancer's graph differs by {agreement}", "report this as a bug")
     weights = quantisable(whole)
     errors = {}
     for name, _ in weights:
         quantise(whole, compact, {name})
-        alone = _agreement(manifest, tables, whole, compact, pieces, _TRIAL_STEPS)
-        errors[name] = alone.rms + alone.apart
+        one = _agreement(manifest, tables, whole, compact, pieces, _TRIAL_STEPS)
+        errors[name] = one.rms + one.apart
     rounded = _within_budget(weights, errors)
     quantise(whole, compact, rounded)
-    agreement = _agreement(manifest, tables, whole, compact, pieces, proof_steps)
+    quantise(lone, alone, rounded)
+    agreement = _agreement(manifest, tables, whole, alone, pieces, proof_steps)
     kept = [name for name, _ in weights if name not in rounded]
     log.info("8-bit graph: differs by %s (rms %.2g); float32 stay: %s", agreement, agreement.rms, ", ".join(kept))
+    share_weights([compact, alone], folder / WEIGHTS_FILE)
     sizes = dict(weights)
     saved = sum(4 * sizes[name] - sizes[name] - 4 * sizes[name] // BLOCK for name in rounded)
     facts = CompactGraph(
         "int8", manifest.weight_bytes - saved, agreement.rms, agreement.largest, agreement.apart, agreement.steps
     )
-    files = {MODEL_FILE: file_digest(whole), COMPACT_FILE: file_digest(compact)}
+    files = {name: file_digest(folder / name) for name in (MODEL_FILE, COMPACT_FILE, LONE_FILE, WEIGHTS_FILE)}
     manifest = replace(manifest, files=manifest.files | files, compact=facts)
     manifest.save(folder)
     return manifest

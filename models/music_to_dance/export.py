@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from models.backends.ort_backend import BATCH_DIMENSION, OrtBackend
 from models.backends.parity import probe
 from models.backends.step_memory import RINGS, VECTORS, StepMemory, StepShapes
 from models.music_to_dance.choice_head import evenly
-from models.music_to_dance.compact import Piece, add_compact_graph
+from models.music_to_dance.compact import Piece, add_compact_graphs
 from models.music_to_dance.conditioning import CONDITION_SIZE, STYLES
+from models.music_to_dance.lone_graph import LoneStep
 from models.music_to_dance.network import ROTARY_BASE, Gmd, GmdConfig, GmdState
 from models.music_to_dance.plan import TABLES_FILE
 from models.music_to_dance.sequences import OTHER_STYLE, DanceClip, SequenceSampler
@@ -128,7 +130,10 @@ def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder:
     )
     manifest.save(folder)
     musics = [prepared.clip for prepared in sampler.clips if prepared.clip.music is not None]
-    return add_compact_graph(folder, [_piece(clip) for clip in musics])
+    with TemporaryDirectory() as passing:
+        lone = Path(passing) / MODEL_FILE
+        write_graph(LoneStep(model, facts.temperature).eval(), config, lone)
+        return add_compact_graphs(folder, lone, [_piece(clip) for clip in musics])
 
 
 def _piece(clip: DanceClip) -> Piece:

@@ -12,15 +12,15 @@ import pytest
 from engine.errors import UserError
 from models.artifacts import GMD_FOLDER, MANIFEST, GmdManifest, file_digest
 from models.backends import choose as choosing
-from models.backends.choose import COMPACT_FILE, MODEL_FILE, choose
+from models.backends.choose import COMPACT_FILE, LONE_FILE, MODEL_FILE, WEIGHTS_FILE, choose
 from models.backends.measure import stream_parity
-from models.backends.parity import APART, compare
+from models.backends.parity import APART, compare, probe
 from models.music_to_dance.plan import DanceTables
 
 onnx = pytest.importorskip("onnx")
 
 from models.music_to_dance import compact  # noqa: E402
-from models.music_to_dance.compact import BLOCK, Piece, add_compact_graph, quantisable, quantise  # noqa: E402
+from models.music_to_dance.compact import BLOCK, Piece, add_compact_graphs, quantisable, quantise  # noqa: E402
 
 SHIPPED = GmdManifest.load(GMD_FOLDER)
 PROBE = DanceTables.load(GMD_FOLDER).probe
@@ -65,23 +65,61 @@ def test_its_steps_stay_near_the_whole_graphs_from_the_same_past() -> None:
     assert 0.0 < agreement.rms < 0.05
 
 
-def test_it_is_made_again_from_the_whole_graph_and_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The largest weights alone, each tried for a moment: an export tries them all.
+@pytest.fixture
+def bare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shipped model without its 8-bit graphs; few weights are worth a scale, and each is tried for a moment."""
     sizes = sorted((size for _, size in quantisable(folder / MODEL_FILE)), reverse=True)
     monkeypatch.setattr(compact, "_SMALLEST", sizes[3])
     monkeypatch.setattr(compact, "_TRIAL_STEPS", 10)
-    (folder / COMPACT_FILE).unlink()
     content = json.loads((folder / MANIFEST).read_text())
-    del content["compact"], content["files"][COMPACT_FILE]
+    del content["compact"]
+    for file in (COMPACT_FILE, LONE_FILE, WEIGHTS_FILE):
+        (folder / file).unlink()
+        del content["files"][file]
     (folder / MANIFEST).write_text(json.dumps(content))
-    assert _cpu(folder)[1] == "float32, asked for"
+    return folder
+
+
+def _pieces() -> list[Piece]:
     music = np.random.default_rng(0).normal(size=(120, SHIPPED.feature_count)).astype(np.float32)
-    manifest = add_compact_graph(folder, [Piece(music, 100.0, 4, 0)], proof_steps=40)
+    return [Piece(music, 100.0, 4, 0)]
+
+
+def test_they_are_made_again_from_the_whole_graph_and_measured(bare: Path, tmp_path: Path) -> None:
+    assert _cpu(bare)[1] == "float32, asked for"
+    lone = Path(shutil.copyfile(bare / MODEL_FILE, tmp_path / "lone.onnx"))
+    manifest = add_compact_graphs(bare, lone, _pieces(), proof_steps=40)
     assert manifest.compact is not None
     assert manifest.compact.steps == 40
-    assert manifest.files[COMPACT_FILE] == file_digest(folder / COMPACT_FILE)
-    assert GmdManifest.load(folder) == manifest
-    assert _cpu(folder)[1] == "int8, asked for"
+    for file in (COMPACT_FILE, LONE_FILE, WEIGHTS_FILE):
+        assert manifest.files[file] == file_digest(bare / file)
+    assert GmdManifest.load(bare) == manifest
+    assert _cpu(bare)[1] == "int8, asked for"
+    whole, graphs = (bare / MODEL_FILE).stat().st_size, [(bare / f).stat().st_size for f in (COMPACT_FILE, LONE_FILE)]
+    assert sum(graphs) < 0.1 * whole, "the weights lie beside them"
+    assert (bare / WEIGHTS_FILE).stat().st_size < 0.9 * whole, "and once"
+
+
+def test_a_lone_dancers_graph_that_computes_something_else_is_refused(bare: Path, tmp_path: Path) -> None:
+    model = onnx.load(bare / MODEL_FILE)
+    bias = next(array for array in model.graph.initializer if array.name == "model.decoder_norm.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.1), bias.name))
+    onnx.save(model, tmp_path / "lone.onnx")
+    with pytest.raises(UserError, match="lone dancer's graph differs"):
+        add_compact_graphs(bare, tmp_path / "lone.onnx", _pieces(), proof_steps=10)
+
+
+def test_one_dancer_and_a_crowd_have_each_their_graph_and_both_compute_the_same() -> None:
+    opened = []
+    latents = []
+    for batch in (1, 3):
+        backend = choose("cpu", GMD_FOLDER, SHIPPED.step_shapes(batch), PROBE).backend
+        latents.append(probe(backend, PROBE))
+        backend.close()
+        opened.append(len(onnx.load(GMD_FOLDER / (LONE_FILE if batch == 1 else COMPACT_FILE)).graph.node))
+    assert opened[0] < 0.6 * opened[1], "the lone dancer's has fewer operators"
+    assert compare(latents[1], latents[0]).largest < 0.05
+    assert compare(latents[1], PROBE).within("int8")
 
 
 def test_weights_are_rounded_to_the_nearest_of_255_numbers_a_block(tmp_path: Path) -> None:
@@ -105,21 +143,21 @@ def test_where_it_is_slow_the_whole_graph_is_taken(monkeypatch: pytest.MonkeyPat
 
 
 def test_where_it_computes_something_else_the_whole_graph_is_taken(folder: Path) -> None:
-    model = onnx.load(folder / COMPACT_FILE)
+    model = onnx.load(folder / LONE_FILE)
     for array in model.graph.initializer:
         if array.name.endswith(".scale"):
             array.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(array) * 3.0, array.name))
-    onnx.save(model, folder / COMPACT_FILE)
+    onnx.save(model, folder / LONE_FILE)
     assert _cpu(folder)[1].startswith("float32, since the 8-bit graph differs by")
 
 
 def test_where_it_does_not_open_the_whole_graph_is_taken(folder: Path) -> None:
-    (folder / COMPACT_FILE).write_bytes(b"no graph")
+    (folder / LONE_FILE).write_bytes(b"no graph")
     assert _cpu(folder)[1].startswith("float32, since the 8-bit graph does not open")
 
 
 def test_a_changed_compact_graph_is_refused_when_the_model_is_loaded(folder: Path) -> None:
-    with (folder / COMPACT_FILE).open("ab") as file:
+    with (folder / LONE_FILE).open("ab") as file:
         file.write(b"\0")
     with pytest.raises(UserError, match="damaged"):
         GmdManifest.load(folder)

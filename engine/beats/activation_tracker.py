@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from engine.beats.beat_filter import BeatFilter, Belief, FilterSettings
 from engine.beats.grid_judge import GridJudge
 from engine.beats.metre import MetreFilter
+from engine.beats.steady_beat import SteadyBeat
 from engine.beats.spectrum import HOP_SAMPLES, HOPS_PER_S, SAMPLE_RATE_HZ, BandSpectrum
 from engine.types import NS_PER_S, BeatEstimate
 
@@ -94,6 +95,7 @@ class ActivationTracker:
         self._judge = judge
         self._spectrum = BandSpectrum()
         self._filter = BeatFilter(settings)
+        self._steady = SteadyBeat()
         self._metre = MetreFilter()
         self._tempo_map: NDArray[np.float64] | None = None
         if activation.tempo_classes_bpm is not None:
@@ -107,6 +109,7 @@ class ActivationTracker:
         self._spectrum.reset()
         self._activation.reset()
         self._filter.reset()
+        self._steady.reset()
         self._metre.reset()
         if self._judge is not None:
             self._judge.reset()
@@ -147,6 +150,7 @@ class ActivationTracker:
         if self._waited_hops:
             self._resume()
         self._filter.step(heard.beat)
+        self._steady.hear(heard.beat)
         if self._tempo_map is not None and heard.tempo_log_chances is not None and self._hop % _TEMPO_EVERY_HOPS == 0:
             classes = np.exp(heard.tempo_log_chances - heard.tempo_log_chances.max())
             chances = self._tempo_map @ classes
@@ -154,7 +158,7 @@ class ActivationTracker:
         self._downbeats[self._hop % 64] = heard.beat, heard.downbeat
         if self._quiet_hops > _REPORT_HOPS or (self._hop % _REPORT_EVERY_HOPS and self._estimate is not None):
             return self._estimate
-        belief = self._filter.belief()
+        belief = self._steady.refine(self._filter.belief())
         beat_hop = self._hop - belief.phase * belief.period_hops
         if self._activation.hears_bars:
             self._count(belief, beat_hop)
@@ -177,8 +181,10 @@ class ActivationTracker:
         if hops <= len(self._missed):
             for activation in self._missed[:hops]:
                 self._filter.step(float(activation))
+                self._steady.hear(float(activation))
         else:
             self._filter.rest(hops)
+            self._steady.reset()
 
     def _count(self, belief: Belief, beat_hop: float) -> None:
         """Once a beat lies `_LISTEN_HOPS` back, let the metre filter move."""

@@ -18,6 +18,7 @@ from engine.body.skeleton import forward_kinematics
 from tests.engine.cli.typed import ROOT, Typist, typist
 from tests.ports import unshared_port
 
+IDLE = ("--set", "dancer.model=idle")
 DEMO = ROOT / "config" / "demo" / "demo.ogg"
 # No sound server is looked for: what these tests try does not depend on one.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PULSE_SERVER": "unix:/nonexistent", "TERM": "dumb"}
@@ -108,17 +109,17 @@ def _bad_inputs(tmp_path: Path) -> dict[str, list[object]]:
         "missing file": ["dance", tmp_path / "nowhere.wav", "--render", tmp_path / "o"],
         "broken file": ["dance", broken, "--render", tmp_path / "o"],
         "empty file": ["dance", empty, "--render", tmp_path / "o"],
-        "no audio": ["dance", text, "--web", "off"],
+        "no audio": ["dance", text, "--web", "off", *IDLE],
         "unknown setting": ["dance", DEMO, "--show", show],
         "unknown override": ["dance", DEMO, "--set", "dancer.enrgy=1"],
         "unknown style": ["dance", DEMO, "--render", tmp_path / "o", "--style", "breakdance"],
         "unknown model": ["dance", DEMO, "--render", tmp_path / "o", "--set", "dancer.model=nobody"],
         "no port": ["dance", DEMO, "--web", "eighty"],
-        "no target": ["dance", DEMO, "--web", "off", "--osc", "host:port:port"],
+        "no target": ["dance", DEMO, "--web", "off", "--osc", "host:port:port", *IDLE],
         "render a microphone": ["dance", "--render", tmp_path / "o"],
-        "no such device": ["dance", "No Such Device", "--web", "off"],
+        "no such device": ["dance", "No Such Device", "--web", "off", *IDLE],
         "not a session": ["replay", tmp_path],
-        "into a file": ["dance", DEMO, "--duration", "2", "--render", show / "sub"],
+        "into a file": ["dance", DEMO, "--duration", "2", "--render", show / "sub", *IDLE],
         "no data": ["prepare", "--data", tmp_path, "--out", tmp_path / "o"],
     }
 

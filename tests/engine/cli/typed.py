@@ -7,6 +7,7 @@ forks, and answers with its exit code; what the command says is left in two file
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -142,6 +143,8 @@ def _program(folder: Path) -> None:
         importlib.import_module(module)
     from engine.cli import main
 
+    # Else every collection, and the end of a process, would write to all that it shares with this one: copies.
+    gc.freeze()
     for line in sys.stdin:
         code = _fork(json.loads(line), folder)
         if code is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +33,7 @@ from models.learning.loop import Learning  # noqa: E402
 from models.music_to_dance.dances import load_dances, training_sampler  # noqa: E402
 from models.music_to_dance.lesson import GmdLesson  # noqa: E402
 from models.music_to_dance.sequences import SequenceSampler  # noqa: E402
+from tests.models.forked import fork_both  # noqa: E402
 
 CONTENT = {
     "bfloat16": False,
@@ -109,6 +108,13 @@ def staged_losses(data: Data) -> list[dict[str, float]]:
     run = Learning(lesson, lesson.settings, open_fabric("cpu"))
     losses = [run.take_step() for _ in range(8)]
     return losses if run.fabric.is_global_zero else []
+
+
+def share_pairs(folder: Path, path: Path) -> None:
+    """Take these steps as one of two processes; the first writes their losses."""
+    losses = staged_losses(Data(folder))
+    if losses:
+        path.write_text(json.dumps(losses))
 
 
 @pytest.fixture(scope="module")
@@ -320,15 +326,7 @@ def test_a_sequence_is_whole_beats(data: Data) -> None:
 
 
 def test_two_processes_give_the_same_losses_as_one(data: Data, folder: Path, tmp_path: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    script = Path(__file__).with_name("share_pairs.py")
-    subprocess.run(
-        [*launcher, str(script), str(folder), str(tmp_path / "losses.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    fork_both(share_pairs, folder, tmp_path / "losses.json")
     ours, theirs = staged_losses(data), json.loads((tmp_path / "losses.json").read_text())
     assert [row.keys() for row in ours] == [row.keys() for row in theirs]
     for one, other in zip(ours, theirs, strict=True):

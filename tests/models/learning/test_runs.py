@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,14 +16,16 @@ pytest.importorskip("lightning")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from prepared_fixture import write_prepared  # noqa: E402
 
+from engine.cli import main  # noqa: E402
 from engine.errors import UserError  # noqa: E402
 from models.learning import commands  # noqa: E402
 from models.learning.finished import FinishedRun  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.settings import OptimiserSettings, RunSettings  # noqa: E402
+from tests.models.forked import fork, fork_both  # noqa: E402
+from tests.waiting import wait_until  # noqa: E402
 
-ROOT = Path(__file__).parents[3]
 STEPS = 40
 SETTINGS = f"""
 seed = 3
@@ -91,34 +89,27 @@ def rows(run: Path, name: str = "curve.jsonl") -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / name).read_text().splitlines()]
 
 
-def command(prepared: Path, run: Path, settings: Path) -> list[str]:
-    return ["engine", "train", "--data", str(prepared), "--out", str(run), "--settings", str(settings)]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def type_train(prepared: Path, run: Path, settings: Path) -> None:
+    """Run the command as it is typed."""
+    sys.argv = ["pasdedeux", "train", "--data", str(prepared), "--out", str(run), "--settings", str(settings)]
+    main()
 
 
 def test_a_run_killed_in_the_middle_goes_on_without_a_trace(
     prepared: Path, settings: Path, straight: Path, tmp_path: Path
 ) -> None:
     killed = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command(prepared, killed, settings)],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = fork(type_train, prepared, killed, settings)
+
+    def is_in_the_middle() -> bool:
+        assert process.exitcode is None, "it ended by itself"
+        return (killed / "curve.jsonl").is_file() and len(rows_so_far(killed)) >= 8
+
     try:
-        deadline = time.monotonic() + 120.0
-        while not ((killed / "curve.jsonl").is_file() and len(rows_so_far(killed)) >= 8):
-            assert process.poll() is None, "it ended by itself"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(is_in_the_middle, "it does not get on")
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     stopped = json.loads((killed / "training.json").read_text())["step"]
     assert 0 < stopped < STEPS
     commands.train(settings, prepared, None, killed, resume=True)
@@ -140,15 +131,7 @@ def test_two_processes_give_the_same_curve_as_one(
     prepared: Path, settings: Path, straight: Path, tmp_path: Path
 ) -> None:
     together = tmp_path / "together"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    subprocess.run(
-        launcher + command(prepared, together, settings),
-        cwd=ROOT,
-        env=environment(),
-        check=True,
-        timeout=300,
-        capture_output=True,
-    )
+    fork_both(type_train, prepared, together, settings)
     ours, theirs = rows(straight), rows(together)
     assert [row["step"] for row in theirs] == [row["step"] for row in ours]
     for name in ("latent", "joints", "velocity", "feet"):

@@ -24,6 +24,7 @@ from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT  # noqa: E402
 from models.rivals.fixed_rate import FRAME_RATE_HZ, FixedRateGmd  # noqa: E402
 from models.rivals.gmd_dancer import GmdDancer  # noqa: E402
 from models.rivals.song import Song  # noqa: E402
+from tests.models.quick_export import make_exports_quick  # noqa: E402
 
 CONTENT = {
     "name": "tiny",
@@ -50,6 +51,11 @@ CONTENT = {
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared_folder(tmp_path_factory.mktemp("data") / "prepared")
+
+
+@pytest.fixture(autouse=True)
+def _quick_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_exports_quick(monkeypatch)
 
 
 def exported(prepared: Path, folder: Path, **settings: object) -> Path:

@@ -67,6 +67,12 @@ def onsets_s(sound: np.ndarray) -> np.ndarray:
     return loud[np.diff(loud, prepend=-RATE) > RATE // 10] / RATE
 
 
+def loudest(recording: Recording, count: int) -> np.ndarray:
+    """Return the largest sample in each of the last tenths of a second, more than a short note lasts."""
+    last = recording.sound()[-count * RATE // 10 :]
+    return np.abs(last[: len(last) // count * count].reshape(count, -1)).max(axis=1)
+
+
 def test_notes_sound_when_they_should_and_panic_silences(on_pulse: PulseServer, tmp_path: Path) -> None:
     clock = SessionClock()
     bridge = SynthBridge(str(SOUNDFONT), clock=clock, device="pulse", gain_db=0.0, programs={"lead": 80})
@@ -92,9 +98,9 @@ def test_notes_sound_when_they_should_and_panic_silences(on_pulse: PulseServer, 
         sent.append(time.perf_counter())
         for pitch in (60, 64, 67):
             bridge.send(NoteEvent(0, 0, 2, pitch, 110, 60_000 * MS))
-        time.sleep(0.8)
+        wait_until(lambda: loudest(recording, 4).min() > 0.05, "the chord is not heard, or ends")
         bridge.send(ControlEvent(0, "panic"))
-        time.sleep(0.8)
+        wait_until(lambda: loudest(recording, 8).max() < 1e-3, "not silent after panic")
         sound = recording.stop()[first:]
     finally:
         bridge.close()
@@ -106,9 +112,6 @@ def test_notes_sound_when_they_should_and_panic_silences(on_pulse: PulseServer, 
     assert np.median(late) < 0.03
     spectrum = np.abs(np.fft.rfft(sound[round(begun[0] * RATE) : round((begun[0] + 0.05) * RATE)], RATE))
     assert abs(int(spectrum[300:800].argmax()) + 300 - 523) < 25, "the pitch asked for (72 is 523 Hz)"
-    chord = sound[round((begun[-1] + 0.3) * RATE) : round((begun[-1] + 0.5) * RATE)]
-    assert np.abs(chord).max() > 0.05
-    assert np.abs(sound[round((begun[-1] + 1.1) * RATE) :]).max() < 1e-3, "silent after panic"
 
 
 def _distances(heard_s: np.ndarray, sent_s: np.ndarray) -> np.ndarray:

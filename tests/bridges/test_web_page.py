@@ -66,6 +66,6 @@ def test_playout_of_the_page() -> None:
     if node is None:
         pytest.skip("node is not installed: the page's own unit tests (npm test in bridges/web) were not run")
     result = subprocess.run(
-        [node, "--test", str(WEB / "src" / "playout.test.js")], capture_output=True, text=True, timeout=120, check=False
+        [node, "--test", str(WEB / "src" / "playout.test.js")], capture_output=True, text=True, timeout=600, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -15,6 +15,7 @@ from engine.audio.capture import MicrophoneSensor
 from engine.audio.files import AudioFileSensor
 from engine.clock import SessionClock
 from engine.types import NS_PER_S, AudioBlock, Observation, StatusEvent
+from tests.waiting import PATIENCE_S
 
 
 class Listener:
@@ -48,12 +49,12 @@ def main(song: str, output: str) -> None:
 
     capture = MicrophoneSensor("pulse", clock, channels=1)
     capture.start(microphone.deliver, report)
-    assert microphone.begun.wait(60)
+    assert microphone.begun.wait(PATIENCE_S)
     playing = AudioFileSensor(song, clock, device="pulse", on_end=over.set)
     playing.start(player.deliver, report)
-    assert player.begun.wait(60)
+    assert player.begun.wait(PATIENCE_S)
     print("ready", flush=True)
-    assert over.wait(60)
+    assert over.wait(PATIENCE_S)
     capture.stop()
     playing.stop()
     heard, heard_ns = microphone.sound()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -37,6 +37,7 @@ from engine.types import (
     PoseFrame,
     StatusEvent,
 )
+from tests.waiting import wait_until
 
 BEAT = BeatState(BeatTimeline(120.0, 0.0, 0), 0.9, 4, 0)
 HOP_NS = 10_000_000
@@ -299,13 +300,17 @@ def test_elsewhere_the_crowd_dances_the_same_and_who_is_lost_comes_back() -> Non
             got.extend(frames)
 
     def hear_until(hop: int, enough: Callable[[], bool]) -> int:
-        deadline = time.monotonic() + 60.0
-        while not enough() and time.monotonic() < deadline:
-            troupe.hear(Hop(hop * HOP_NS, BEAT, SILENCE, True))
-            hop += 1
-            time.sleep(0.02)
-        assert enough()
-        return hop
+        """Let music go on, much more slowly than in a show: poses of a process that is starved must not come late."""
+        hops = itertools.count(hop)
+
+        def heard_enough() -> bool:
+            if enough():
+                return True
+            troupe.hear(Hop(next(hops) * HOP_NS, BEAT, SILENCE, True))
+            return False
+
+        wait_until(heard_enough, lambda: said, each_s=0.2)
+        return next(hops)
 
     def shown(since_ns: int = 0) -> set[str]:
         with lock:
@@ -315,14 +320,15 @@ def test_elsewhere_the_crowd_dances_the_same_and_who_is_lost_comes_back() -> Non
     try:
         here = TroupeHere(_crowd(4)[0], settings)
         expected = here.hear(Hop(HOP_NS, BEAT, SILENCE, True))
-        hop = hear_until(1, lambda: shown() == set("1234"))
+        troupe.hear(Hop(HOP_NS, BEAT, SILENCE, True))
+        wait_until(lambda: shown() == set("1234"), shown)
         with lock:
             poses = {(frame.performer, frame.time_ns): frame for frame in got}
         timely = [frame for frame in expected if (frame.performer, frame.time_ns) in poses]
         assert {frame.performer for frame in timely} == set("1234")
         assert all(np.array_equal(f.rotations, poses[f.performer, f.time_ns].rotations) for f in timely)
         troupe.processes[1].kill()
-        hop = hear_until(hop, lambda: bool(said))
+        hop = hear_until(2, lambda: bool(said))
         assert said[0].level == "error"
         assert "dancers 3 to 4" in said[0].message
         # The others dance on as if nothing had happened, and those come back.
@@ -353,14 +359,16 @@ def test_each_share_sends_its_dancers_itself_but_those_whom_the_core_shows() -> 
         sent: set[str] = set()
         troupe.start(lambda frames: by_core.update(frame.performer for frame in frames), lambda event: None)
         try:
-            deadline = time.monotonic() + 60.0
-            while not (sent >= set("234") and by_core and metrics.counter("crowd_frames")):
-                assert time.monotonic() < deadline
+
+            def all_are_sent() -> bool:
                 troupe.hear(Hop(clock.now_ns(), BEAT, SILENCE, True))
                 with suppress(TimeoutError):
                     while True:
                         found = re.search(rb"/pdd/(\w+)/frame", sock.recv(65536))
-                        sent |= {found[1].decode()} if found else set()
+                        sent.update({found[1].decode()} if found else set())
+                return bool(sent >= set("234") and by_core and metrics.counter("crowd_frames"))
+
+            wait_until(all_are_sent, lambda: (sent, by_core))
         finally:
             troupe.stop()
     assert by_core == {"1"}

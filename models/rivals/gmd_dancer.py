@@ -43,7 +43,8 @@ class Sampling:
 
     def key(self, manifest: GmdManifest) -> str:
         """Return what a model's dances depend on: its files, how it samples, what it is asked for."""
-        return f"{files_key(manifest.files)}-{manifest.temperature:g}-{manifest.history_noise:g}-{self.energy:g}"
+        how = (manifest.temperature, manifest.history_noise, manifest.travel, self.energy)
+        return f"{files_key(manifest.files)}-" + "-".join(f"{value:g}" for value in how)
 
 
 class GmdDancer:

@@ -1,4 +1,4 @@
-"""From an activation (how likely is a beat now?) to estimates: gate, filter, metre, calibration."""
+"""From an activation (how likely is a beat now?) to estimates: gate, filter, long memory, metre, calibration."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from engine.beats.beat_filter import BeatFilter, Belief, FilterSettings
 from engine.beats.grid_judge import GridJudge
 from engine.beats.metre import MetreFilter
-from engine.beats.steady_beat import SteadyBeat
 from engine.beats.spectrum import HOP_SAMPLES, HOPS_PER_S, SAMPLE_RATE_HZ, BandSpectrum
+from engine.beats.steady_beat import SteadyBeat
 from engine.types import NS_PER_S, BeatEstimate
 
 _HOP_NS = NS_PER_S // HOPS_PER_S
@@ -26,6 +26,9 @@ to the filter as it was; if not it was a rest, whose length says nothing of temp
 _REPORT_HOPS = 12
 """The estimate is renewed up to 0.12 s after an event and stands until the next: where nothing happens, the posterior
 leans towards whatever has not yet been contradicted, which is late and slow."""
+_LOUDEST_KEPT, _SOUNDING = 0.999, 0.1
+"""Where most hops without an event are within 20 dB of the loudest of the last 10 s or so, music goes on, and the beat
+with it: what was remembered of it stays."""
 _REPORT_EVERY_HOPS = 2
 _TEMPO_EVERY_HOPS = 10
 _TEMPO_BLUR = 0.1
@@ -95,7 +98,7 @@ class ActivationTracker:
         self._judge = judge
         self._spectrum = BandSpectrum()
         self._filter = BeatFilter(settings)
-        self._steady = SteadyBeat()
+        self._steady = SteadyBeat(filter_settings=settings)
         self._metre = MetreFilter()
         self._tempo_map: NDArray[np.float64] | None = None
         if activation.tempo_classes_bpm is not None:
@@ -115,7 +118,8 @@ class ActivationTracker:
             self._judge.reset()
         self._hop = 0
         self._quiet_hops = _WAIT_HOPS
-        self._waited_hops = 0
+        self._waited_hops = self._sounding_hops = 0
+        self._loudest = 0.0
         self._estimate: BeatEstimate | None = None
         self._missed = np.zeros(_REST_HOPS - _WAIT_HOPS)
         self._downbeats = np.zeros((64, 2))
@@ -139,9 +143,12 @@ class ActivationTracker:
     def _believe(self, heard: Activation, level: float, end_ns: int) -> BeatEstimate | None:
         """Let the filter move by one hop."""
         self._hop += 1
+        self._steady.hear(heard.beat)
+        self._loudest = max(level, _LOUDEST_KEPT * self._loudest)
         self._quiet_hops = 0 if level > _SILENT and heard.beat > _ACCENT else self._quiet_hops + 1
         if self._quiet_hops > _WAIT_HOPS:
             self._waited_hops += 1
+            self._sounding_hops += level > _SOUNDING * self._loudest
             if self._waited_hops > len(self._missed):
                 self._estimate = None
             else:
@@ -150,7 +157,6 @@ class ActivationTracker:
         if self._waited_hops:
             self._resume()
         self._filter.step(heard.beat)
-        self._steady.hear(heard.beat)
         if self._tempo_map is not None and heard.tempo_log_chances is not None and self._hop % _TEMPO_EVERY_HOPS == 0:
             classes = np.exp(heard.tempo_log_chances - heard.tempo_log_chances.max())
             chances = self._tempo_map @ classes
@@ -178,13 +184,14 @@ class ActivationTracker:
     def _resume(self) -> None:
         """Tell the filter what happened while it waited."""
         hops, self._waited_hops = self._waited_hops, 0
+        sounding, self._sounding_hops = self._sounding_hops, 0
         if hops <= len(self._missed):
             for activation in self._missed[:hops]:
                 self._filter.step(float(activation))
-                self._steady.hear(float(activation))
         else:
             self._filter.rest(hops)
-            self._steady.reset()
+            if sounding < 0.5 * hops:
+                self._steady.reset()
 
     def _count(self, belief: Belief, beat_hop: float) -> None:
         """Once a beat lies `_LISTEN_HOPS` back, let the metre filter move."""

@@ -53,6 +53,14 @@ class FilterSettings:
     between_steepness: float = 4.0
 
 
+def evidence(activation: float, settings: FilterSettings) -> tuple[float, float]:
+    """Return how likely a hop's activation in [0, 1] is on a beat and off it, relative to each other."""
+    s = settings
+    on = min(max(activation / s.beat_share, s.lowest), s.highest) ** s.weight
+    off = max((1.0 - activation) / (1.0 - s.beat_share), s.lowest) ** s.weight
+    return on, off
+
+
 @dataclass(frozen=True, slots=True)
 class Belief:
     """The hypothesis that the filter stands by.
@@ -123,8 +131,7 @@ class BeatFilter:
         p, new = self._p, self._next
         new[1:] = p[:-1]
         new[self._first] = p[self._last] @ self._move
-        on = min(max(activation / s.beat_share, s.lowest), s.highest) ** s.weight
-        off = max((1.0 - activation) / (1.0 - s.beat_share), s.lowest) ** s.weight
+        on, off = evidence(activation, s)
         new *= self._bump * np.float32(on - off) + np.float32(off)
         # The restart is mixed in after the evidence: a fresh guess has no say in this hop yet.
         total = float(new.sum())

@@ -24,7 +24,7 @@ _SAME_TEMPO = 0.06
 """Relative difference of periods that still counts as the same tempo (drift) and is simply followed."""
 _SAME_PHASE_BEATS = 0.17
 """Phase error that is followed without question: 80 ms at 128 bpm."""
-_JUMP_BEATS, _JUMP_S = 0.6, 0.3
+_JUMP_BEATS, _JUMP_S = 0.5, 0.25
 """A new tempo or phase must persist for so many of its own beats, and so long, before the goal jumps to it."""
 _OCTAVE_BEATS = 4.0
 """A double, half, triple or 3:2 hypothesis must win for so many beats of the present tempo ..."""

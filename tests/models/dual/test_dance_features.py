@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from gmd_fixtures import smooth_motion  # noqa: E402
 
 from engine.body.pose_features import PoseFeatureExtractor, PoseFeatureSpec  # noqa: E402
 from models.dual.dance_features import pose_features  # noqa: E402
 from models.motion.representation import motion_from_ticks, ticks_from_motion  # noqa: E402
+from tests.models.music_to_dance.gmd_fixtures import smooth_motion  # noqa: E402
 
 
 def stage_rows(ticks: np.ndarray, interval_s: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +11,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from gdm_fixtures import band  # noqa: E402
-from prepared_fixture import write_prepared  # noqa: E402
 
 from engine.errors import UserError  # noqa: E402
 from engine.features import FeatureSpec  # noqa: E402
@@ -33,7 +28,9 @@ from models.learning.loop import Learning  # noqa: E402
 from models.music_to_dance.dances import load_dances, training_sampler  # noqa: E402
 from models.music_to_dance.lesson import GmdLesson  # noqa: E402
 from models.music_to_dance.sequences import SequenceSampler  # noqa: E402
-from tests.models.forked import fork_both  # noqa: E402
+from tests.models.dance_to_music.gdm_fixtures import band  # noqa: E402
+from tests.models.data.random_folder import write_prepared  # noqa: E402
+from tests.models.learning.forked import fork_both  # noqa: E402
 
 CONTENT = {
     "bfloat16": False,

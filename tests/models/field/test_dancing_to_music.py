@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
-from gmd_fixtures import clip
 
 from engine.errors import UserError
 from engine.types import TICKS_PER_BEAT
@@ -32,6 +29,7 @@ from models.field.dancing_to_music.style_classifier import MusicStyleClassifier
 from models.field.dancing_to_music.tables import UnitTables
 from models.learning.settings import OptimiserSettings, RunSettings
 from models.motion.representation import DISPLACEMENT, HEADING, HEIGHT, TICK_SIZE
+from tests.models.music_to_dance.gmd_fixtures import clip
 
 ROOT = Path(__file__).parents[3]
 TINY = DancingToMusicSettings(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,7 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
-sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
-from prepared_fixture import write_prepared
 
 from engine.errors import UserError
 from engine.stage import build_generator
@@ -32,6 +29,7 @@ from models.learning import commands
 from models.music_to_dance.conditioning import STYLES
 from models.music_to_dance.dances import load_dances
 from models.rivals.song import Song
+from tests.models.data.random_folder import write_prepared
 
 ROOT = Path(__file__).parents[3]
 TOML = """

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from gmd_fixtures import clip, smooth_motion
-
 from engine.body.skeleton import forward_kinematics
 from models.field.dancing_to_music.data import posed_dance
 from models.field.dancing_to_music.kinematic_beats import BeatSettings, deceleration, kinematic_beats
@@ -26,6 +21,7 @@ from models.motion.representation import (
     motion_from_ticks,
     ticks_from_motion,
 )
+from tests.models.music_to_dance.gmd_fixtures import clip, smooth_motion
 
 RATE_HZ = 60.0
 

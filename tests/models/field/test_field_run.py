@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from field_fixtures import TINY, exported  # noqa: E402
-from prepared_fixtures import prepared_folder  # noqa: E402
 
 from engine.errors import UserError  # noqa: E402
 from engine.features import FeatureExtractor  # noqa: E402
@@ -38,6 +36,7 @@ from models.learning.loop import Learning  # noqa: E402
 from models.music_to_dance.dances import load_dances  # noqa: E402
 from models.rivals.retrained import Retrained  # noqa: E402
 from models.rivals.song import Song  # noqa: E402
+from tests.models.data.stepping_folder import prepared_folder  # noqa: E402
 
 BPM = 100.0
 

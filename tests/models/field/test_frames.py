@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from gmd_fixtures import clip
-from prepared_fixtures import prepared_clip
 
 from engine.errors import UserError
 from models.field.frame_clock import FramePath, chunk_of
@@ -25,6 +19,8 @@ from models.motion.representation import CONTACTS, HEADING, HEIGHT, motion_from_
 from models.music_to_dance.dances import load_dances
 from models.rivals.gmd_dancer import ticks_of
 from models.rivals.song import Song
+from tests.models.data.stepping_folder import prepared_clip
+from tests.models.music_to_dance.gmd_fixtures import clip
 
 RATE = 15.0
 

@@ -13,9 +13,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from prepared_fixture import write_prepared  # noqa: E402
-
 from engine.cli import main  # noqa: E402
 from engine.errors import UserError  # noqa: E402
 from models.learning import commands  # noqa: E402
@@ -23,7 +20,8 @@ from models.learning.finished import FinishedRun  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.settings import OptimiserSettings, RunSettings  # noqa: E402
-from tests.models.forked import fork, fork_both  # noqa: E402
+from tests.models.data.random_folder import write_prepared  # noqa: E402
+from tests.models.learning.forked import fork, fork_both  # noqa: E402
 from tests.waiting import wait_until  # noqa: E402
 
 STEPS = 40

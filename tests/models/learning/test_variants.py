@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from prepared_fixtures import prepared_folder  # noqa: E402
 
 from engine.errors import UserError  # noqa: E402
 from models.artifacts import GmdManifest  # noqa: E402
@@ -24,7 +20,8 @@ from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT  # noqa: E402
 from models.rivals.fixed_rate import FRAME_RATE_HZ, FixedRateGmd  # noqa: E402
 from models.rivals.gmd_dancer import GmdDancer  # noqa: E402
 from models.rivals.song import Song  # noqa: E402
-from tests.models.quick_export import make_exports_quick  # noqa: E402
+from tests.models.data.stepping_folder import prepared_folder  # noqa: E402
+from tests.models.learning.quick_export import make_exports_quick  # noqa: E402
 
 CONTENT = {
     "name": "tiny",

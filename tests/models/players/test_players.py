@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from gdm_fixtures import band
 
 from engine.body.pose_features import PoseFeatureSpec
 from engine.errors import UserError
@@ -23,6 +17,7 @@ from models.dance_to_music.data import piece_of
 from models.dance_to_music.tokens import TokenGrid
 from models.players.phrase_retrieval import MusicPhraseBank, PhraseRetrieval
 from models.players.unconditional import Withheld
+from tests.models.dance_to_music.gdm_fixtures import band
 
 SIZE = PoseFeatureSpec().size
 BARS = 8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +9,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from gdm_fixtures import POSES, sampler  # noqa: E402
 
 from engine.body.pose_features import PoseFeatureSpec  # noqa: E402
 from engine.errors import UserError  # noqa: E402
@@ -31,6 +27,7 @@ from models.learning.settings import OptimiserSettings  # noqa: E402
 from models.players.recurrent_export import export_recurrent  # noqa: E402
 from models.players.recurrent_player import RecurrentPlayer, RecurrentPlayerConfig  # noqa: E402
 from models.players.recurrent_training import RecurrentNetworkSettings, RecurrentTrainingSettings, player  # noqa: E402
+from tests.models.dance_to_music.gdm_fixtures import POSES, sampler  # noqa: E402
 
 TINY = RecurrentTrainingSettings(
     bfloat16=False,

@@ -11,8 +11,8 @@ from models.symbolic.pitch_activations import LOWEST_PITCH, PITCHES, PitchNetwor
 from models.symbolic.step_grid import STEPS_PER_BEAT
 from models.symbolic.transcription_corpus import Mix, chord_labels, hear, make_mix
 from models.symbolic.transcription_training import Example, load_examples, make_examples, sources
+from tests.models.rendering.test_rendering import FONTS
 from tests.models.symbolic.test_corpora import write_groove, write_pop909
-from tests.models.test_rendering import FONTS
 
 pytest.importorskip("tinysoundfont")
 

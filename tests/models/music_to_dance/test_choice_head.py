@@ -7,12 +7,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from gmd_fixtures import sampler, small_model  # noqa: E402
 from scipy.special import ndtri  # noqa: E402
 
 from models.music_to_dance.choice_head import choice_count, evenly, fit_choices, pick  # noqa: E402
 from models.music_to_dance.choice_stage import StageChoice  # noqa: E402
 from models.music_to_dance.continuity import fit_continuity  # noqa: E402
+from tests.models.music_to_dance.gmd_fixtures import sampler, small_model  # noqa: E402
 
 
 def test_choices_are_drawn_with_their_chances() -> None:

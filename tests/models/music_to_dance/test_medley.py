@@ -10,9 +10,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from gmd_fixtures import sampler
-
 from models.music_to_dance.medley import bar_of, draw_medley
+from tests.models.music_to_dance.gmd_fixtures import sampler
 
 CHUNK = 4
 

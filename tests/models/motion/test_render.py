@@ -7,7 +7,7 @@ from matplotlib import image
 
 from engine.body import skeleton as sk
 from models.motion.sheets import contact_sheet
-from tests.models.synthetic_dance import steps, wear_markers
+from tests.models.data.synthetic_dance import steps, wear_markers
 
 
 def share_of(picture: np.ndarray, colour: tuple[float, float, float]) -> np.ndarray:

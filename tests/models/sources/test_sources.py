@@ -20,8 +20,8 @@ from models.data.prepare import Summary, prepare
 from models.sources.aist import music_bpm
 from models.sources.array_pickle import UnsafePickle, load_arrays
 from models.sources.find import read_sources
-from tests.models.rig_writer import MIXAMO, write_rig
-from tests.models.synthetic_dance import steps
+from tests.models.data.synthetic_dance import steps
+from tests.models.sources.rig_writer import MIXAMO, write_rig
 
 RATE, FIRST_BEAT_S = 48_000, 0.31
 

@@ -6,12 +6,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from gdm_fixtures import POSES, small_model  # noqa: E402
-
 from models.dance_to_music.conditioning import MUSIC_CONDITION_SIZE  # noqa: E402
 from models.dance_to_music.network import NOISE_SIZE, pool_beats  # noqa: E402
 from models.dance_to_music.tokens import DRUM_LEVELS, HISTORY_SIZE, LEVELS, PITCHED  # noqa: E402
 from models.transformer import RingState  # noqa: E402
+from tests.models.dance_to_music.gdm_fixtures import POSES, small_model  # noqa: E402
 
 
 def _sequence(length: int) -> list[torch.Tensor]:

@@ -68,9 +68,8 @@ def _positions(dance: list[np.ndarray]) -> np.ndarray:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a small untrained model."""
     pytest.importorskip("torch")
-    from gmd_fixtures import sampler, small_model
-
     from models.music_to_dance.export import ExportFacts, export_gmd
+    from tests.models.music_to_dance.gmd_fixtures import sampler, small_model
 
     folder = tmp_path_factory.mktemp("weights")
     facts = ExportFacts("small", FeatureSpec().digest, 0.1, 1.0, 0.5, 1.25, 0, 0.0, "synthetic")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from engine.errors import UserError
 
 torch = pytest.importorskip("torch")
 
-from gmd_fixtures import FEATURES, clip, sampler  # noqa: E402
-
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.own_history import OwnHistorySettings  # noqa: E402
@@ -23,6 +20,7 @@ from models.music_to_dance.conditioning import CONDITION_SIZE, ChunkConditions  
 from models.music_to_dance.lesson import GmdLesson  # noqa: E402
 from models.music_to_dance.phrases import PhrasePlanner, PhraseTable  # noqa: E402
 from models.music_to_dance.settings import LossSettings, NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
+from tests.models.music_to_dance.gmd_fixtures import FEATURES, clip, sampler  # noqa: E402
 
 TINY = TrainingSettings(
     bfloat16=False,
@@ -205,12 +203,10 @@ def test_settings_are_read_and_unknown_names_refused(tmp_path: Path) -> None:
 
 
 def test_dances_of_other_styles_are_learnt_from_without_a_style() -> None:
-    sys.path.insert(0, str(Path(__file__).parent))
-    from prepared_fixture import prepared_clip
-
     from models.music_to_dance.dances import load_dances, training_sampler
     from models.music_to_dance.rollout import piece_of
     from models.music_to_dance.sequences import SequenceSettings
+    from tests.models.data.random_folder import prepared_clip
 
     dances = load_dances([prepared_clip("one", "waltz", "train", 1), prepared_clip("two", "break", "train", 2)])
     other = dances.train[1]

@@ -7,11 +7,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from gmd_fixtures import sampler, small_model  # noqa: E402
-
 from models.motion.representation import HEADING, tick_weights  # noqa: E402
 from models.music_to_dance.choice_head import fit_choices  # noqa: E402
 from models.music_to_dance.continuity import fit_continuity  # noqa: E402
+from tests.models.music_to_dance.gmd_fixtures import sampler, small_model  # noqa: E402
 
 
 def test_joined_chunks_begin_nearer_to_where_the_last_one_ended() -> None:

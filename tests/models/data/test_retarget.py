@@ -7,7 +7,7 @@ from engine.body import skeleton as sk
 from models.data import markers as mk
 from models.data.retarget import Calibration, FittedMotion, calibrate, fit_markers, scale_markers
 from models.data.retarget_start import first_guess
-from tests.models.synthetic_dance import J, mirrored_markers, steps, wear_markers
+from tests.models.data.synthetic_dance import J, mirrored_markers, steps, wear_markers
 
 FPS = 25.0
 SCALE = 1.08

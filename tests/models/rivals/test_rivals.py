@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from prepared_fixtures import prepared_clip
 
 from models import metrics
 from models.artifacts import GMD_FOLDER
@@ -17,6 +16,7 @@ from models.rivals.gmd_dancer import GmdDancer, Sampling, ShownGmd
 from models.rivals.real import MeanPose, RandomClip, RealDancer
 from models.rivals.retrieval import BarRetrieval, NearestMusic, PhraseBank
 from models.rivals.song import COURSES, RATE_HZ, DanceSystem, Song
+from tests.models.data.stepping_folder import prepared_clip
 
 SHIPPED = pytest.mark.skipif(not (GMD_FOLDER / "manifest.json").exists(), reason="no weights in this checkout")
 

@@ -13,8 +13,6 @@ from engine.types import VOICES, Key
 
 torch = pytest.importorskip("torch")
 
-from gdm_fixtures import POSES, band, only, piece, sampler  # noqa: E402
-
 from models.dance_to_music import run as gdm_run  # noqa: E402
 from models.dance_to_music.data import believable_key, fit_phrases, music_sampler, paired_pieces, piece_of  # noqa: E402
 from models.dance_to_music.lesson import GdmLesson  # noqa: E402
@@ -27,6 +25,7 @@ from models.learning import commands  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.settings import OptimiserSettings, RunSettings  # noqa: E402
+from tests.models.dance_to_music.gdm_fixtures import POSES, band, only, piece, sampler  # noqa: E402
 
 TINY = GdmTrainingSettings(
     bfloat16=False,
@@ -189,7 +188,7 @@ def test_dances_begin_to_be_learnt_from_when_the_settings_say() -> None:
 
 
 def test_the_shipped_recipe_is_one() -> None:
-    recipe = GdmTrainingSettings.load(Path(__file__).parents[2] / "config" / "training" / "gdm.toml")
+    recipe = GdmTrainingSettings.load(Path(__file__).parents[3] / "config" / "training" / "gdm.toml")
     assert recipe.task == "gdm"
     assert recipe.network.width % recipe.network.heads == 0
     with pytest.raises(UserError, match="widht"):

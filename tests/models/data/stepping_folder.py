@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from synthetic_dance import steps
 
 from engine.body.skeleton import contact_points, forward_kinematics
 from engine.features import FeatureSpec
 from models.data.dataset import FORMAT, PreparedClip, PreparedData, Statistics
+from tests.models.data.synthetic_dance import steps
 
 TICKS_A_BEAT = 12
 

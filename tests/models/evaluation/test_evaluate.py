@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prepared_fixtures import prepared_folder
 
 from engine.errors import UserError
 from models.artifacts import GMD_FOLDER
@@ -22,6 +21,7 @@ from models.music_to_dance.dances import load_dances
 from models.music_to_dance.unseen_movement import unseen_movement
 from models.rivals.real import RandomClip, real_dance
 from models.rivals.song import Shown, Song
+from tests.models.data.stepping_folder import prepared_folder
 
 WITHOUT_MODEL = ("mean pose", "retrieval", "random")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from gdm_fixtures import band, only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +26,7 @@ from models.dance_to_music.tokens import (
     level_of,
     velocity_of,
 )
+from tests.models.dance_to_music.gdm_fixtures import band, only
 
 
 def test_relative_keys_share_a_home_and_no_key_is_far_from_it() -> None:

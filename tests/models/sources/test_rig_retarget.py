@@ -12,8 +12,8 @@ from engine.body.bvh import write_bvh
 from engine.body.bvh_reader import BvhMotion, read_bvh
 from models.sources.rig_retarget import retarget
 from models.sources.rigs import map_joints
-from tests.models.rig_writer import MIXAMO, write_rig
-from tests.models.synthetic_dance import J, steps
+from tests.models.data.synthetic_dance import J, steps
+from tests.models.sources.rig_writer import MIXAMO, write_rig
 
 _SIDE = ["UpLeg", "Leg", "Foot", "ToeBase", "Shoulder", "Arm", "ForeArm", "Hand", "FingerBase"]
 CMU = ("Hips", "LHipJoint", "RHipJoint", "LowerBack", "Spine", "Spine1", "Neck", "Neck1", "Head", "LThumb", "RThumb")

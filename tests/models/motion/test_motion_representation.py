@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gmd_fixtures import clip, smooth_motion
 
 from engine.body.skeleton import contact_points, forward_kinematics
 from models.motion.representation import (
@@ -16,6 +15,7 @@ from models.motion.representation import (
     ticks_from_motion,
     yaw_matrix,
 )
+from tests.models.music_to_dance.gmd_fixtures import clip, smooth_motion
 
 
 def _places(rotations: np.ndarray, translation: np.ndarray) -> np.ndarray:

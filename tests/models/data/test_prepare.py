@@ -18,7 +18,7 @@ from models.data.dataset import PreparedData
 from models.data.prepare import Summary, prepare
 from models.motion.resampling import resample_motion
 from models.sources.find import read_sources
-from tests.models.synthetic_dance import steps, wear_markers
+from tests.models.data.synthetic_dance import steps, wear_markers
 
 FPS, BPM, RATE = 24.7, 90.0, 22_050
 FIRST_BEAT_S, FIRST_POSE_S, DANCE_S = 0.7, 1.0, 8.0

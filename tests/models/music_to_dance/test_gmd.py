@@ -6,10 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from gmd_fixtures import FEATURES, small_model  # noqa: E402
-
 from models.music_to_dance.conditioning import CONDITION_SIZE  # noqa: E402
 from models.music_to_dance.network import GmdState  # noqa: E402
+from tests.models.music_to_dance.gmd_fixtures import FEATURES, small_model  # noqa: E402
 
 
 def _sequence(length: int, latent_size: int = 24) -> list[torch.Tensor]:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from gmd_fixtures import smooth_motion
 
 from engine.features import FeatureSpec
 from models.data.dataset import FORMAT, PreparedClip, Statistics
+from tests.models.music_to_dance.gmd_fixtures import smooth_motion
 
 
 def prepared_clip(name: str, style: str, split: str, seed: int, ticks: int = 480, bpm: float = 100.0) -> PreparedClip:

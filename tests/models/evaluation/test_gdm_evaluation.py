@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gdm_fixtures import band
 
 from engine.body.pose_features import PoseFeatureSpec
 from engine.playing.rule_composer import RuleComposer
 from models.dance_to_music.composed import DanceToPlay, compose, grid_of
 from models.dance_to_music.measure import EnergyScale, coupled, loudness, measure, movement_energy
 from models.evaluation.piano_roll import draw
+from tests.models.dance_to_music.gdm_fixtures import band
 
 STEPS = 16 * 12
 

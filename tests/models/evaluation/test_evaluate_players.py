@@ -11,9 +11,6 @@ import pytest
 
 pytest.importorskip("torch")
 
-from gdm_fixtures import band
-from prepared_fixture import write_prepared
-
 from engine.cli.main import app
 from engine.errors import UserError
 from models.artifacts import GDM_FOLDER
@@ -22,6 +19,8 @@ from models.dance_to_music.measure import PlayedFigures, measure
 from models.data.dataset import PreparedData
 from models.evaluation.players import REAL, PlayersPlan, evaluate_players
 from models.evaluation.players_report import PlayersReport
+from tests.models.dance_to_music.gdm_fixtures import band
+from tests.models.data.random_folder import write_prepared
 
 SHIPPED = pytest.mark.skipif(not (GDM_FOLDER / "manifest.json").exists(), reason="no weights in this checkout")
 

@@ -21,7 +21,7 @@ from models.rendering.scores import DRUM_CHANNEL, Score, excerpt, loop, make_not
 from models.rendering.synth import SoundFont, normalise, render
 from models.rendering.tempo import Segment, TempoMap
 
-DEMO = Path(__file__).parents[2] / "config" / "demo"
+DEMO = Path(__file__).parents[3] / "config" / "demo"
 RATE = 48_000
 FONTS = [
     Path("/usr/share/sounds/sf2/TimGM6mb.sf2"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from gmd_fixtures import FEATURES, clip
 
 from models.motion.representation import DISPLACEMENT, HEADING, MotionRepresentation
 from models.music_to_dance.phrases import PhraseSpace
 from models.music_to_dance.sequences import DanceClip, SequenceSampler, SequenceSettings
+from tests.models.music_to_dance.gmd_fixtures import FEATURES, clip
 
 
 def _with_bow(seed: int, style: int) -> DanceClip:

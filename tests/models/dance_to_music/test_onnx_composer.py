@@ -68,10 +68,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch")
     from dataclasses import replace
 
-    from gdm_fixtures import sampler, small_model
-
     from models.dance_to_music.export import GdmExportFacts, export_gdm
     from models.dance_to_music.network import Gdm
+    from tests.models.dance_to_music.gdm_fixtures import sampler, small_model
 
     count = PoseFeatureSpec().size
     torch.manual_seed(0)

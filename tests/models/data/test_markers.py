@@ -3,7 +3,7 @@
 import numpy as np
 
 from models.data import markers as mk
-from tests.models.synthetic_dance import steps, wear_markers
+from tests.models.data.synthetic_dance import steps, wear_markers
 
 FPS = 25.0
 

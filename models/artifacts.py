@@ -125,7 +125,6 @@ class GmdManifest:
         training_set: one line on the data.
         files: SHA-256 by file name.
         compact: the graph that the CPU takes, if there is one.
-        travel: what the way over the floor is multiplied by (`models.music_to_dance.plan`).
     """
 
     name: str
@@ -156,7 +155,6 @@ class GmdManifest:
     training_set: str
     files: dict[str, str]
     compact: CompactGraph | None = None
-    travel: float = 1.0
 
     def step_shapes(self, batch: int) -> StepShapes:
         """Return the sizes of the exported step for a batch of dancers."""
@@ -185,7 +183,7 @@ class GmdManifest:
         """
         if (kind := kind_of(folder)) != "gmd":
             raise UserError(f"model {folder} is of kind '{kind}', not ours", "give gmd, or another export of it")
-        content = verified_content(folder, {f.name for f in fields(GmdManifest)}, {"compact", "travel"})
+        content = verified_content(folder, {f.name for f in fields(GmdManifest)}, {"compact"})
         content |= {name: tuple(content[name]) for name in ("styles", "tempo_range_bpm")}
         if content.get("compact"):
             content["compact"] = _compact(folder, content["compact"])

@@ -49,7 +49,6 @@ class ExportFacts:
         history_noise: level told on the stage.
         temperature: of the draw on the stage.
         energy_middle: what the network is told for an energy of 1/2.
-        travel: what its way over the floor is multiplied by on the stage.
         training_steps, training_hours: of the run.
         training_set: one line on the data.
     """
@@ -59,7 +58,6 @@ class ExportFacts:
     history_noise: float
     temperature: float
     energy_middle: float
-    travel: float
     training_steps: int
     training_hours: float
     training_set: str
@@ -121,7 +119,6 @@ def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder:
         history_noise=facts.history_noise,
         temperature=facts.temperature,
         energy_middle=facts.energy_middle,
-        travel=facts.travel,
         parameters=sum(p.numel() for p in model.parameters()),
         weight_bytes=weight_bytes,
         multiply_adds=multiply_adds,

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from engine.types import MotionChunk, MotionRequest
 from models.artifacts import GmdManifest
 from models.backends.step_memory import StepMemory
-from models.motion.representation import DISPLACEMENT, HEIGHT, TICK_SIZE, MotionRepresentation, chunk_from_ticks
+from models.motion.representation import HEIGHT, TICK_SIZE, MotionRepresentation, chunk_from_ticks
 from models.music_to_dance.conditioning import ChunkConditions, normalise_music
 from models.music_to_dance.phrases import PhrasePlanner, PhraseTable, PoseTable
 
@@ -120,8 +120,6 @@ class DancePlan:
         """Return the motion of a step's latent (L,)."""
         ticks = self._tables.representation.decode(latent[None])
         left = np.clip(self._blend_ticks - np.arange(len(ticks)), 0, _BLEND_TICKS) / _BLEND_TICKS
-        # What a network draws travels less than what it learnt from, and the foot lock shortens steps once more.
-        ticks[:, DISPLACEMENT] *= np.float32(self._manifest.travel)
         ticks[:, _BLENDED] += (left * left * (3.0 - 2.0 * left))[:, None] * self._blend
         self._blend_ticks -= len(ticks)
         self._last = ticks[-1]

@@ -75,8 +75,7 @@ def export(
     step: int | None = None,
     history_noise: float = 0.0,
     temperature: float = 0.8,
-    energy_middle: float = 0.6,
-    travel: float = 1.25,
+    energy_middle: float = 0.72,
 ) -> GmdManifest:
     """Export the weights of a run at a step (the newest if None) for the stage; see `models.music_to_dance.export`."""
     finished = FinishedRun.find(run)
@@ -90,15 +89,7 @@ def export(
     training_set = f"{_TRAINING_SET}; {UNSEEN_MOVEMENT}" if settings.protocol == "B" else _TRAINING_SET
     hours = finished.hours_until(chosen)
     facts = ExportFacts(
-        name=settings.name,
-        feature_spec=FeatureSpec().digest,
-        history_noise=history_noise,
-        temperature=temperature,
-        energy_middle=energy_middle,
-        travel=travel,
-        training_steps=chosen,
-        training_hours=hours,
-        training_set=training_set,
+        settings.name, FeatureSpec().digest, history_noise, temperature, energy_middle, chosen, hours, training_set
     )
     return export_gmd(model, sampler, facts, folder)
 

@@ -43,7 +43,7 @@ class Sampling:
 
     def key(self, manifest: GmdManifest) -> str:
         """Return what a model's dances depend on: its files, how it samples, what it is asked for."""
-        how = (manifest.temperature, manifest.history_noise, manifest.travel, self.energy)
+        how = (manifest.temperature, manifest.history_noise, manifest.energy_middle, self.energy)
         return f"{files_key(manifest.files)}-" + "-".join(f"{value:g}" for value in how)
 
 

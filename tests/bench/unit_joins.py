@@ -1,4 +1,4 @@
-"""Does Dancing to Music jump where its units join? Speeds there, inside its units, and of real dancers at the same beats.
+"""Does Dancing to Music jump where its units join? Speeds there, inside units, and of real dancers at the same beats.
 
 python -m tests.bench.unit_joins PREPARED WEIGHTS [WEIGHTS ...] [--split test] [--seconds 60]
 """

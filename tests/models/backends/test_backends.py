@@ -207,12 +207,14 @@ def _requests(styles: tuple[str | None, ...], tick: int) -> list[MotionRequest]:
     return [MotionRequest(tick, music.astype(np.float32), 100.0, 4, 0, style, 0.5) for style in styles]
 
 
-def test_in_a_company_each_dances_as_they_would_alone() -> None:
+@pytest.mark.parametrize(("backend", "apart"), [("cpu-fp32", 1e-3), ("cpu", 5e-2)])
+def test_in_a_company_each_dances_as_they_would_alone(backend: str, apart: float) -> None:
+    # In 8 bits a company and a lone dancer have graphs of their own, which round otherwise.
     styles = ("rumba", "chacha", None)
-    company = Company(GMD_FOLDER, (1, 2, 3), "cpu")
-    alone = [OnnxGenerator(GMD_FOLDER, seed, "cpu") for seed in (1, 2, 3)]
+    company = Company(GMD_FOLDER, (1, 2, 3), backend)
+    alone = [OnnxGenerator(GMD_FOLDER, seed, backend) for seed in (1, 2, 3)]
     for tick in range(0, 80, MANIFEST.chunk_ticks):
         chunks = company.step(_requests(styles, tick))
         for chunk, single, request in zip(chunks, alone, _requests(styles, tick), strict=True):
-            assert np.abs(chunk.rotations - single.step(request).rotations).max() < 2e-2
+            assert np.abs(chunk.rotations - single.step(request).rotations).max() < apart
     assert company.backend.startswith("cpu")

@@ -71,7 +71,7 @@ _REBORN_MERIT = -4.0
 """... and so much below the best."""
 _FIRST_PHASE_HOPS, _FIRST_TEMPO = 2.0, 0.015
 """How well (standard deviation) the filter's belief is known from which lines begin."""
-_STEADY_MEMORY_BEATS, _STEADY_GAIN = 8.0, 1.0
+_STEADY_MEMORY_BEATS = 8.0
 """Music is steady as far as memories longer than this are trusted."""
 
 
@@ -117,7 +117,6 @@ class SteadyBeat:
         self.settings = s = settings or SteadySettings()
         self._filter_settings = filter_settings or FilterSettings()
         self._lines = [_Line(memory, (number + 1) * s.preference) for number, memory in enumerate(s.memories)]
-        self._is_long = [memory > _STEADY_MEMORY_BEATS for memory in s.memories]
         self._filter_prior = math.log(max(s.filter_share, 1e-9))
         self.reset()
 
@@ -198,8 +197,9 @@ class SteadyBeat:
 
     def _steadiness(self) -> float:
         """Return 1 where the tempo holds, down to 0."""
-        long = sum(weight for weight, is_long in zip(self._weights(), self._is_long, strict=False) if is_long)
-        return min(1.0, _STEADY_GAIN * long)
+        *weights, _ = self._weights()
+        lines = zip(weights, self.settings.memories, strict=True)
+        return sum(weight for weight, memory_beats in lines if memory_beats > _STEADY_MEMORY_BEATS)
 
     def _mean(self) -> tuple[float, float]:
         """Return the next beat and the period that all agree upon; a filter that means another beat has no say."""

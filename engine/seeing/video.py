@@ -27,9 +27,9 @@ _FASTEST_FPS = 1000.0
 # `stop` is noticed within this time.
 _LONGEST_SLEEP_NS = 20_000_000
 _LATE_NS = NS_PER_S // 2
+"""A player that is this far behind (a slow disk, a sleeping laptop) goes on from now instead of hurrying after."""
 _REOPENING_S = (0.05, 0.2, 1.0)
 """Waited before the next attempts to open a looped file again: a disc or a decoder may be busy for a moment."""
-"""A player that is this far behind (a slow disk, a sleeping laptop) goes on from now instead of hurrying after."""
 
 
 class VideoFrame(NamedTuple):

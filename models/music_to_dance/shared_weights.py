@@ -41,9 +41,9 @@ def share_weights(graphs: Sequence[Path], store: Path) -> None:
 
 def _move(tensor: TensorProto, name: str, offset: int, length: int) -> None:
     """Let a tensor say where its content lies instead of holding it."""
-    for held in ("float_data", "int32_data", "int64_data", "raw_data"):
+    for held in ("float_data", "int32_data", "int64_data"):
         tensor.ClearField(held)
-    # The helper moves what is raw, even nothing.
+    # The helper moves only what is raw, even nothing.
     tensor.raw_data = b""
     external_data_helper.set_external_data(tensor, name, offset, length)
     tensor.ClearField("raw_data")

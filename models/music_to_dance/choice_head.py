@@ -36,6 +36,8 @@ _RIDGE = 0.1
 _RARE = 0.001
 """Share of the real chunks, at either end of each value of the latent, that are beyond what may be danced: a network
 that goes over from one rare figure to another exaggerates it (a kick three times as quick as any dancer's was seen)."""
+_UNSEEN = 0.05
+"""Chunks that a choice counts as danced beside those that were seen: no chance is nothing."""
 _CHUNKS_A_CHOICE = 4
 """Fewer chunks than these do not make a cluster."""
 
@@ -63,6 +65,7 @@ class ChoiceHead(nn.Module):
     base_offset: Tensor
     low: Tensor
     high: Tensor
+    as_danced: Tensor
 
     def __init__(self, config: ChoiceSizes) -> None:
         super().__init__()
@@ -75,6 +78,8 @@ class ChoiceHead(nn.Module):
         # Not among the weights: they follow from the dances, see `fit_limits`.
         self.register_buffer("low", torch.full((size,), -math.inf), persistent=False)
         self.register_buffer("high", torch.full((size,), math.inf), persistent=False)
+        # Nor this; see `fit_as_danced`.
+        self.register_buffer("as_danced", torch.zeros(config.choices), persistent=False)
         self.query = nn.Sequential(nn.Linear(config.width, width), nn.GELU(), nn.Linear(width, config.choices))
         self.choice = nn.Embedding(config.choices, width)
         self.history = nn.Linear(size, width)
@@ -91,6 +96,10 @@ class ChoiceHead(nn.Module):
         """Return the choices' log chances (B.., K), up to a constant, of the decoder's states (B.., width)."""
         logits: Tensor = self.query(context)
         return logits
+
+    def chances(self, context: Tensor, temperature: float) -> Tensor:
+        """Return the chances (B.., K) by which a choice is drawn."""
+        return torch.softmax((self.logits(context).float() + self.as_danced) / temperature, dim=-1)
 
     def correct(self, choice: Tensor, context: Tensor, history: Tensor) -> Tensor:
         """Return the latents (B.., L) of choices (B..) int64 in a context (B.., width) after a history (B.., L)."""
@@ -136,6 +145,22 @@ def fit_limits(head: ChoiceHead, sampler: SequenceSampler) -> None:
     latents = np.concatenate([p.latents for p in sampler.clips])
     for limit, share in ((head.low, _RARE), (head.high, 1.0 - _RARE)):
         limit.copy_(torch.from_numpy(np.quantile(latents, share, axis=0).astype(np.float32)))
+
+
+@torch.no_grad()
+def fit_as_danced(head: ChoiceHead, sampler: SequenceSampler) -> None:
+    """Lean the draw to how the sampler's dances were danced, away from their mirror images.
+
+    The network learns from both, and so believes in both alike; on the stage only the performer mirrors. By Bayes' rule
+    a choice's chance is to be multiplied with the share of its chunks that are not mirrored. Without it waltzers
+    kicked with the foot that none of them kicks with.
+    """
+    both, danced = (torch.full((len(head.centres),), rows) for rows in (2.0 * _UNSEEN, _UNSEEN))
+    for prepared in sampler.clips:
+        rows = head.nearness(torch.from_numpy(prepared.latents)[None])[0].sum(dim=0)
+        both += rows
+        danced += 0.0 if prepared.clip.is_mirrored else rows
+    head.as_danced.copy_((danced / both).log())
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class StageChoice(nn.Module):
         with torch.no_grad():
             keep = model.continuity_keep
             last = head.query[2]
-            warmed = linear_of(last.weight / temperature, last.bias / temperature)
+            warmed = linear_of(last.weight / temperature, (last.bias + head.as_danced) / temperature)
             self.query = nn.Sequential(head.query[0], head.query[1], warmed)
             base = head.centres @ head.base_choice.T @ keep.T
             self.register_buffer("table", torch.cat([base, head.choice.weight], dim=1))

@@ -203,7 +203,7 @@ def measure_parity(model: Gmd, path: Path, temperature: float, chunks: int = 60)
                 inputs[name][0] = random.standard_normal(inputs[name].shape[1], np.float32)
             vectors = {name: torch.from_numpy(inputs[name].copy()) for name in VECTORS}
             context, state = model.step(vectors["music"], vectors["condition"], vectors["history"], state)
-            borders = torch.softmax(model.head.logits(context) / temperature, dim=-1).cumsum(dim=-1)
+            borders = model.head.chances(context, temperature).cumsum(dim=-1)
             while float((borders - evenly(vectors["noise"][:, :1])).abs().min()) < _BORDER:
                 inputs["noise"][0] = random.standard_normal(inputs["noise"].shape[1], np.float32)
                 vectors["noise"] = torch.from_numpy(inputs["noise"].copy())

@@ -182,13 +182,13 @@ class Gmd(nn.Module):
         Returns:
             Latents (..., L).
         """
-        chances = torch.softmax(self.head.logits(context).float() / temperature, dim=-1)
+        chances = self.head.chances(context, temperature)
         return self.joined(self.head.correct(pick(chances, evenly(noise[..., :1])), context, history), history)
 
     def sample_through(self, context: Tensor, history: Tensor, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """Return what `sample` returns, with the gradient of the choices' chances: straight-through (Bengio et al.
         2013, "Estimating or propagating gradients through stochastic neurons")."""
-        chances = torch.softmax(self.head.logits(context).float() / temperature, dim=-1)
+        chances = self.head.chances(context, temperature)
         chosen = functional.one_hot(pick(chances, evenly(noise[..., :1])), chances.shape[-1])
         return self.joined(self.head.correct_mixed(chosen + chances - chances.detach(), context, history), history)
 

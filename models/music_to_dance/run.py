@@ -19,7 +19,7 @@ from models.data.dataset import PreparedData
 from models.learning.finished import FinishedRun
 from models.learning.launch import open_fabric
 from models.learning.loop import Learning
-from models.music_to_dance.choice_head import fit_limits
+from models.music_to_dance.choice_head import fit_as_danced, fit_limits
 from models.music_to_dance.continuity import fit_continuity
 from models.music_to_dance.dances import DanceData, load_dances, training_sampler
 from models.music_to_dance.export import ExportFacts, export_gmd
@@ -86,6 +86,8 @@ def export(
     model.load_state_dict(weights)
     fit_limits(model.head, sampler)
     fit_continuity(model, sampler, temperature)
+    # Last: the join is learnt from mirrored dances too.
+    fit_as_danced(model.head, sampler)
     training_set = f"{_TRAINING_SET}; {UNSEEN_MOVEMENT}" if settings.protocol == "B" else _TRAINING_SET
     hours = finished.hours_until(chosen)
     facts = ExportFacts(

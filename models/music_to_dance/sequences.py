@@ -210,9 +210,13 @@ class SequenceSampler:
         )
 
     def table(self) -> PhraseTable:
-        """Return the descriptors of every eight-beat phrase, two beats apart."""
+        """Return the descriptors of every eight-beat phrase, two beats apart.
+
+        Mirrored dances are left out, if there are others of the style: to mirror is the performer's choice.
+        """
         rows, styles, energies = [], [], []
-        for prepared in self.clips:
+        danced = {p.clip.style for p in self.clips if not p.clip.is_mirrored}
+        for prepared in [p for p in self.clips if not (p.clip.is_mirrored and p.clip.style in danced)]:
             start = np.arange(0, len(prepared.ticks) - 1 - PHRASE_TICKS, 2 * TICKS_PER_BEAT)
             rows.append(self.phrases.describe(prepared.sums, start, start + PHRASE_TICKS))
             styles.append(np.full(len(start), prepared.clip.style))

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from scipy.special import ndtri  # noqa: E402
 
-from models.music_to_dance.choice_head import choice_count, evenly, fit_choices, pick  # noqa: E402
+from models.music_to_dance.choice_head import choice_count, evenly, fit_as_danced, fit_choices, pick  # noqa: E402
 from models.music_to_dance.choice_stage import StageChoice  # noqa: E402
 from models.music_to_dance.continuity import fit_continuity  # noqa: E402
 from tests.models.music_to_dance.gmd_fixtures import sampler, small_model  # noqa: E402
@@ -76,11 +76,32 @@ def test_what_hardly_any_dancer_did_is_not_danced() -> None:
     assert bool(((joined >= model.head.low) & (joined <= model.head.high)).all())
 
 
+def test_the_draw_leans_to_what_was_danced_away_from_its_mirror_image() -> None:
+    model, source = small_model(), sampler(clean_share=1.0)
+    source = source.over([source.clips[0].clip, source.clips[0].clip.mirrored()])
+    fit_choices(model.head, source)
+    context = torch.randn(40, 32)
+    mirrored = torch.tensor([p.clip.is_mirrored for p in source.clips])
+    nearest = [model.head.nearness(torch.from_numpy(p.latents)[None])[0].sum(0) for p in source.clips]
+    image = nearest[int(mirrored.nonzero())] > 3.0 * nearest[int((~mirrored).nonzero())]
+    assert 0 < int(image.sum()) < len(image)
+    with torch.no_grad():
+        before = model.head.chances(context, 0.8)
+        assert torch.equal(before, torch.softmax(model.head.logits(context) / 0.8, dim=-1)), "untouched as it learns"
+        fit_as_danced(model.head, source)
+        after = model.head.chances(context, 0.8)
+    # Three in four of a choice's chunks are mirrored: its odds fall at least by that share, warmed by the temperature.
+    odds = (after / before)[:, image].max(dim=1).values / (after / before).max(dim=1).values
+    assert float(odds.max()) < 0.25 ** (1 / 0.8) / 0.5 ** (1 / 0.8)
+    assert float(after.min()) > 0.0
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_the_exported_form_is_the_head(temperature: float) -> None:
     model, source = small_model(), sampler(clean_share=1.0)
     fit_choices(model.head, source)
     fit_continuity(model, source, temperature)
+    fit_as_danced(model.head, source)
     context, history, noise = torch.randn(50, 32), torch.randn(50, 24), torch.randn(50, 24)
     with torch.no_grad():
         staged = StageChoice(model, temperature)(context, history, noise)

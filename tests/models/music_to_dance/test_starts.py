@@ -1,4 +1,4 @@
-"""What a dance begins from: it goes on as it began, so a start must be of the dance itself."""
+"""What a dance begins from and is planned with: it goes on as it began, so a start must be of the dance itself."""
 
 from __future__ import annotations
 
@@ -60,3 +60,13 @@ def test_a_dance_does_not_begin_from_the_bow_though_it_is_calmest() -> None:
 def test_a_style_of_mirrored_dances_only_still_has_a_start() -> None:
     sampler = _sampler([_with_bow(1, 0), _with_bow(3, 2).mirrored()])
     assert sampler.starts().styles.tolist() == [0, 2]
+
+
+def test_phrases_are_planned_as_they_were_danced() -> None:
+    danced, only_mirrored = _with_bow(1, 0), _with_bow(3, 2).mirrored()
+    sampler = _sampler([danced, danced.mirrored(), only_mirrored])
+    table = sampler.table()
+    alone = sampler.over([danced]).table()
+    assert np.array_equal(table.descriptors[table.styles == 0], alone.descriptors)
+    assert not np.allclose(alone.descriptors, sampler.over([danced.mirrored()]).table().descriptors)
+    assert set(table.styles.tolist()) == {0, 2}, "a style of mirrored dances only still has phrases"

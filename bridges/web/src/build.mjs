@@ -11,7 +11,7 @@ const source = dirname(fileURLToPath(import.meta.url));
 const root = dirname(source);
 const output = join(root, "static");
 
-// What the bundle was built from; tests/bridges/test_web.py holds the committed bundle to it.
+// What the bundle was built from; tests/bridges/web/test_page_files.py holds the committed bundle to it.
 const digest = createHash("sha256");
 const inputs = readdirSync(source).filter((name) => !name.endsWith(".test.js")).sort();
 for (const name of inputs) digest.update(`${name}\n`).update(readFileSync(join(source, name), "utf8").replaceAll("\r\n", "\n"));

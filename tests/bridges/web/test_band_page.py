@@ -11,7 +11,7 @@ import pytest
 
 from engine.body import skeleton
 from engine.types import BeatEvent, ClockEvent, ControlEvent, NoteEvent, PoseFrame
-from tests.bridges.test_web_browser import BPM, CHROMIUM, FPS, STANDING_M, Feeder, Visit, browser, playwright, sway
+from tests.bridges.web.test_browser import BPM, CHROMIUM, FPS, STANDING_M, Feeder, Visit, browser, playwright, sway
 from tests.waiting import wait_until
 
 __all__ = ["browser"]

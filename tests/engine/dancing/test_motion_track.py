@@ -12,7 +12,7 @@ from engine.dancing.inertia import Inertializer
 from engine.dancing.motion_track import MotionTrack, Pose
 from engine.types import MotionChunk
 
-SPINE = ("spine1", "spine2", "spine3", "neck", "head", "left_collar", "right_collar")
+TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "head", "left_collar", "right_collar")
 
 
 def chunk(count: int = 4, turn: float = 0.0, forward: float = 0.0, left: float = 0.0, seed: int | None = None):
@@ -81,12 +81,20 @@ def test_a_tick_is_averaged_with_its_neighbours_but_not_across_a_seam_and_not_on
     track.restart(0)
     track.append(chunk(seed=1))
     given = [track._given_quaternions[k].copy() for k in range(4)]
-    own = np.array([2.0 if name in SPINE else 4.0 for name in JOINT_NAMES])[:, None]
+    own = np.array([2.0 if name in TRUNK else 4.0 for name in JOINT_NAMES])[:, None]
     mean = (given[0] + own * given[1] + given[2]) / (own + 2.0)
     played = track.poses(np.arange(4))[0]
     assert played[1] == pytest.approx(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
     assert np.array_equal(played[3], given[3]), "what follows is not known yet"
     track.append(chunk(seed=2))
+    given += [track._given_quaternions[k].copy() for k in range(4, 8)]
+    trunk = np.array([name in TRUNK for name in JOINT_NAMES])
+    played = track.poses(np.arange(8))[0]
+    for tick in (2, 3, 4, 5):
+        near = given[tick - 1] + 4.0 * given[tick] + given[tick + 1]
+        wide = given[tick - 2] + 4.0 * (given[tick - 1] + given[tick + 1]) + 6.0 * given[tick] + given[tick + 2]
+        mean = np.where(trunk[:, None], wide, near)
+        assert played[tick] == pytest.approx(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
     assert not np.array_equal(track.poses(np.arange(4))[0][3], given[3])
     track.truncate(4)
     assert np.array_equal(track.poses(np.arange(4))[0][3], given[3]), "what followed is not to come"

@@ -1,6 +1,7 @@
 """The web stage's wire format: one binary message a pose, JSON for the rest; and what a page may send back.
 
-`src/protocol.js` reads what is written here; `tests/bridges/web/test_what_pages_are_sent.py` holds the two layouts together.
+`src/protocol.js` reads what is written here; `tests/bridges/web/test_what_pages_are_sent.py` holds the two layouts
+together.
 """
 
 from __future__ import annotations

@@ -56,11 +56,12 @@ def export(
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder made by `prepare`.")] = None,
     music: Annotated[Path | None, typer.Option("--music", metavar="DIR", help="Folder of the MIDI corpora.")] = None,
     step: Annotated[int | None, typer.Option("--step", help="Of which checkpoint; the newest by default.")] = None,
+    name: Annotated[str, typer.Option("--name", help="In shows and tables; the run's by default.")] = "",
 ) -> None:
     """Export a trained model for the stage: ONNX, tables and manifest, with its parity measured."""
     from engine.cli.offline import export_model
 
-    export_model(run, data, music, out, step)
+    export_model(run, data, music, out, step, name)
 
 
 @app.command()

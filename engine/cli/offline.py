@@ -36,9 +36,9 @@ def train_model(
     train(settings, data, music, out, resume=resume, minutes=minutes, model=model)
 
 
-def export_model(run: Path, data: Path | None, music: Path | None, out: Path, step: int | None) -> None:
+def export_model(run: Path, data: Path | None, music: Path | None, out: Path, step: int | None, name: str) -> None:
     """Export a run's weights for the stage. Raises `UserError` if the run has none."""
-    load("models.learning.commands", "export")(run, data, music, out, step=step)
+    load("models.learning.commands", "export")(run, data, music, out, step=step, name=name)
 
 
 def evaluate_models(

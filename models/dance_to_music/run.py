@@ -72,6 +72,7 @@ def export(
     folder: Path,
     *,
     step: int | None = None,
+    name: str = "",
     temperature: tuple[float, float, float, float] = TEMPERATURE,
     cutoff: float = CUTOFF,
 ) -> GdmManifest:
@@ -82,7 +83,9 @@ def export(
     sampler, _ = samplers(load_data(prepared, corpora, run.parent / "grids"), settings)
     model = Gdm(gdm_config(sampler, settings)).eval()
     model.load_state_dict(weights)
-    facts = GdmExportFacts(settings.name, temperature, cutoff, chosen, finished.hours_until(chosen), TRAINING_SET)
+    facts = GdmExportFacts(
+        name or settings.name, temperature, cutoff, chosen, finished.hours_until(chosen), TRAINING_SET
+    )
     return export_gdm(model, sampler, facts, folder)
 
 

@@ -119,8 +119,12 @@ def train(
     return gdm_run.train(settings, prepared, _given(music, "music"), out, resume=resume, minutes=minutes)
 
 
-def export(run: Path, prepared: Path | None, music: Path | None, folder: Path, *, step: int | None = None) -> None:
+def export(
+    run: Path, prepared: Path | None, music: Path | None, folder: Path, *, step: int | None = None, name: str = ""
+) -> None:
     """Export the weights of a run at a step (the newest if None) for the stage, given the data it was trained on.
+
+    Our own two models take another name than the run's.
 
     Raises:
         UserError: there is no such run, or its data is missing.
@@ -130,11 +134,13 @@ def export(run: Path, prepared: Path | None, music: Path | None, folder: Path, *
     if task == "gmd":
         from models.music_to_dance import run as gmd_run
 
-        gmd_run.export(run, _given(prepared, "data"), folder, step=step)
+        gmd_run.export(run, _given(prepared, "data"), folder, step=step, name=name)
     elif task == "gdm":
         from models.dance_to_music import run as gdm_run
 
-        gdm_run.export(run, prepared, _given(music, "music"), folder, step=step)
+        gdm_run.export(run, prepared, _given(music, "music"), folder, step=step, name=name)
+    elif name and task in ("field", "recurrent_player"):
+        raise UserError(f"a {task} keeps its name", "leave out --name")
     elif task == "field":
         field_run = importlib.import_module(entry(str(finished.settings.get("model"))).run)
         field_run.export(run, _given(prepared, "data"), folder, step=step)

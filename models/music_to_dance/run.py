@@ -73,9 +73,10 @@ def export(
     folder: Path,
     *,
     step: int | None = None,
+    name: str = "",
     history_noise: float = 0.0,
     temperature: float = 0.8,
-    energy_middle: float = 0.72,
+    energy_middle: float = 0.8,
 ) -> GmdManifest:
     """Export the weights of a run at a step (the newest if None) for the stage; see `models.music_to_dance.export`."""
     finished = FinishedRun.find(run)
@@ -91,7 +92,14 @@ def export(
     training_set = f"{_TRAINING_SET}; {UNSEEN_MOVEMENT}" if settings.protocol == "B" else _TRAINING_SET
     hours = finished.hours_until(chosen)
     facts = ExportFacts(
-        settings.name, FeatureSpec().digest, history_noise, temperature, energy_middle, chosen, hours, training_set
+        name or settings.name,
+        FeatureSpec().digest,
+        history_noise,
+        temperature,
+        energy_middle,
+        chosen,
+        hours,
+        training_set,
     )
     return export_gmd(model, sampler, facts, folder)
 

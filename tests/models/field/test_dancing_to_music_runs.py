@@ -96,6 +96,11 @@ def exported(trained: Path, prepared: Path, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
+def test_a_rival_keeps_its_name(trained: Path, prepared: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="keeps its name"):
+        commands.export(trained, prepared, None, tmp_path, name="ours")
+
+
 @pytest.fixture(scope="module")
 def song(prepared: Path) -> Song:
     return Song.of(load_dances(PreparedData.load(prepared).clips).val[0], 20.0)

@@ -58,7 +58,7 @@ def _quick_export(monkeypatch: pytest.MonkeyPatch) -> None:
 def exported(prepared: Path, folder: Path, **settings: object) -> Path:
     torch.set_num_threads(1)
     run = gmd_run.train(TrainingSettings.of({**CONTENT, **settings}), prepared, folder / "run")
-    gmd_run.export(run, prepared, folder / "model")
+    gmd_run.export(run, prepared, folder / "model", name="under another name")
     return folder / "model"
 
 
@@ -73,7 +73,9 @@ def test_a_model_of_frames_dances_in_seconds(prepared: Path, tmp_path: Path) -> 
 
 def test_a_model_of_unseen_movement_says_so_and_dances_what_it_never_saw(prepared: Path, tmp_path: Path) -> None:
     folder = exported(prepared, tmp_path, protocol="B")
-    assert UNSEEN_MOVEMENT in GmdManifest.load(folder).training_set
+    manifest = GmdManifest.load(folder)
+    assert UNSEEN_MOVEMENT in manifest.training_set
+    assert manifest.name == "under another name"
     # Tango is not among its dances: it dances another one.
     song = Song.of(load_dances(PreparedData.load(prepared).clips).test[0], 8.0)
     tango = Song(song.name, song.course, 3, song.music, song.tempo_bpm, 4, 0, song.clip)

@@ -215,8 +215,7 @@ class SequenceSampler:
         Mirrored dances are left out, if there are others of the style: to mirror is the performer's choice.
         """
         rows, styles, energies = [], [], []
-        danced = {p.clip.style for p in self.clips if not p.clip.is_mirrored}
-        for prepared in [p for p in self.clips if not (p.clip.is_mirrored and p.clip.style in danced)]:
+        for _, prepared in self._as_danced():
             start = np.arange(0, len(prepared.ticks) - 1 - PHRASE_TICKS, 2 * TICKS_PER_BEAT)
             rows.append(self.phrases.describe(prepared.sums, start, start + PHRASE_TICKS))
             styles.append(np.full(len(start), prepared.clip.style))
@@ -236,8 +235,7 @@ class SequenceSampler:
         """
         picks: list[tuple[int, int, int]] = []
         for style in sorted({p.clip.style for p in self.clips}):
-            mates = [(i, p) for i, p in enumerate(self.clips) if p.clip.style == style and not p.clip.is_mirrored]
-            mates = mates or [(i, p) for i, p in enumerate(self.clips) if p.clip.style == style]
+            mates = [(i, p) for i, p in self._as_danced() if p.clip.style == style]
             danced = np.concatenate([p.latents[_inner(len(p.latents))] for _, p in mates])
             usual = np.median(danced, axis=0)
             near = float(np.median(np.linalg.norm(danced - usual, axis=1)))
@@ -247,6 +245,11 @@ class SequenceSampler:
             np.stack([self.clips[index].latents[chunk] for _, index, chunk in picks]),
             np.array([style for style, _, _ in picks], np.int32),
         )
+
+    def _as_danced(self) -> list[tuple[int, _Prepared]]:
+        """Return the numbers and dances that are not mirrored; of a style that is mirrored only, all."""
+        danced = {p.clip.style for p in self.clips if not p.clip.is_mirrored}
+        return [(i, p) for i, p in enumerate(self.clips) if not (p.clip.is_mirrored and p.clip.style in danced)]
 
     def _calmest(self, prepared: _Prepared, usual: Floats, near: float) -> tuple[float, int]:
         """Return the movement energy and the number of the calmest usual chunk that ends where a bar begins."""

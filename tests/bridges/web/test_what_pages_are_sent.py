@@ -13,10 +13,8 @@ import pytest
 from bridges.web import messages
 from engine.body import skeleton
 from engine.types import BeatEvent, ClockEvent, ControlEvent, MetricsEvent, NoteEvent, PoseFrame, StatusEvent
-from tests.bridges.web.visitors import SECOND, Stage, pong, pose_at, receive_json, receive_pose
+from tests.bridges.web.visitors import SECOND, Stage, enter, pong, pose_at, receive_json, receive_pose
 from tests.waiting import PATIENCE_S
-
-# What pages are sent
 
 
 def test_pose_message_layout(stage: Stage) -> None:
@@ -25,8 +23,7 @@ def test_pose_message_layout(stage: Stage) -> None:
     frame = pose_at(3, rotations)
 
     async def visit(session: aiohttp.ClientSession, host: str) -> None:
-        ws = await session.ws_connect(f"ws://{host}/ws")
-        await receive_json(ws, "hello")
+        ws = await enter(session, host)
         # The clock is half a beat at 120 bpm behind the pose's presentation time.
         stage.bridge.send(ClockEvent(frame.time_ns - SECOND // 4, 0, 41.75, 0.75, 120.0, 0.5))
         stage.bridge.send(frame)
@@ -62,8 +59,7 @@ def as_performer(frame: PoseFrame, performer: str) -> PoseFrame:
 
 def test_every_performer_is_shown_under_a_number(stage: Stage) -> None:
     async def visit(session: aiohttp.ClientSession, host: str) -> None:
-        ws = await session.ws_connect(f"ws://{host}/ws")
-        await receive_json(ws, "hello")
+        ws = await enter(session, host)
         stage.bridge.send(as_performer(pose_at(0), "camera"))
         told = await receive_json(ws, "performers")
         assert told["names"] == ["", "camera"]
@@ -87,8 +83,7 @@ def test_every_performer_is_shown_under_a_number(stage: Stage) -> None:
 
 def test_performers_without_end_are_few(stage: Stage) -> None:
     async def visit(session: aiohttp.ClientSession, host: str) -> None:
-        ws = await session.ws_connect(f"ws://{host}/ws")
-        await receive_json(ws, "hello")
+        ws = await enter(session, host)
         for index in range(200):
             stage.bridge.send(as_performer(pose_at(index), f"{index}" + "x" * 100_000 * (index == 7)))
         late = await session.ws_connect(f"ws://{host}/ws")
@@ -121,8 +116,7 @@ def test_page_is_told_the_state_and_every_change(stage: Stage) -> None:
 
 def test_beats_notes_and_status_are_told(stage: Stage) -> None:
     async def visit(session: aiohttp.ClientSession, host: str) -> None:
-        ws = await session.ws_connect(f"ws://{host}/ws")
-        await receive_json(ws, "hello")
+        ws = await enter(session, host)
         stage.bridge.send(BeatEvent(2 * SECOND, SECOND, 17, 2, 99.5, float("nan")))
         stage.bridge.send(NoteEvent(SECOND, SECOND, 9, 36, 110, SECOND // 4))
         stage.bridge.send(StatusEvent(SECOND, "camera", "error", "lost\n" + "x" * 1000))
@@ -142,8 +136,7 @@ def test_beats_notes_and_status_are_told(stage: Stage) -> None:
 
 def test_metrics_are_thinned_out(stage: Stage) -> None:
     async def visit(session: aiohttp.ClientSession, host: str) -> None:
-        ws = await session.ws_connect(f"ws://{host}/ws")
-        await receive_json(ws, "hello")
+        ws = await enter(session, host)
         for value in (1.0, 2.0, 3.0):
             stage.bridge.send(MetricsEvent(0, {"latency_p50_ms": value}))
         assert (await receive_json(ws, "metrics"))["values"] == {"latency_p50_ms": 1.0}
@@ -170,8 +163,7 @@ def test_slow_page_misses_poses_and_delays_nobody(stage: Stage) -> None:
     )
 
     async def visit(session: aiohttp.ClientSession, host: str) -> None:
-        quick = await session.ws_connect(f"ws://{host}/ws")
-        await receive_json(quick, "hello")
+        quick = await enter(session, host)
         for index in range(poses):
             stage.bridge.send(pose_at(index))
             data = await receive_pose(quick)

@@ -7,13 +7,10 @@ import asyncio
 import aiohttp
 
 from engine.types import ControlEvent
-from tests.bridges.web.visitors import SECOND, Stage, pong, receive_json
+from tests.bridges.web.visitors import SECOND, Stage, enter, pong
 from tests.waiting import PATIENCE_S
 
 _BURST = 400  # messages at once that are a page's right
-
-
-# What pages may ask
 
 
 def test_controls_arrive_clamped_and_stamped(stage: Stage) -> None:
@@ -107,8 +104,7 @@ def test_controls_are_rate_limited_but_panic_passes(stage: Stage) -> None:
 
 def test_a_flood_is_cut_off(stage: Stage) -> None:
     async def visit(session: aiohttp.ClientSession, host: str) -> None:
-        ws = await session.ws_connect(f"ws://{host}/ws")
-        await receive_json(ws, "hello")
+        ws = await enter(session, host)
         # One more than is allowed. Hung up on with more on its way, a page would be told nothing.
         for _ in range(_BURST + 1):
             await ws.send_str("{}")

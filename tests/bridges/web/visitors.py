@@ -65,6 +65,13 @@ async def receive_json(ws: aiohttp.ClientWebSocketResponse, kind: str) -> dict:
                 return parsed
 
 
+async def enter(session: aiohttp.ClientSession, host: str) -> aiohttp.ClientWebSocketResponse:
+    """Connect as a page does, and hear the greeting."""
+    ws = await session.ws_connect(f"ws://{host}/ws")
+    await receive_json(ws, "hello")
+    return ws
+
+
 async def receive_pose(ws: aiohttp.ClientWebSocketResponse) -> bytes:
     while True:
         message = await asyncio.wait_for(ws.receive(), PATIENCE_S)

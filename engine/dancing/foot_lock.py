@@ -43,7 +43,7 @@ class FootLockSettings:
     max_offset_m: float = 0.13
     max_turn_rad: float = 0.35
     catch_s: float = 0.015
-    release_s: float = 0.13
+    release_s: float = 0.2
     max_drop_m: float = 0.06
 
 

@@ -56,7 +56,7 @@ _REACH_S = 1.0
 _CONTACT_HEIGHT_M, _CONTACT_SPEED_M_S = 0.07, 0.35
 """Half-way from carrying the dancer to not: twice what feet that stand still are seen to do."""
 _CONTACT_S = 0.04
-_LOCK = FootLockSettings(max_height_m=0.12, max_speed_m_s=2.0, max_lift_m=0.1, max_offset_m=0.2)
+_LOCK = FootLockSettings(max_height_m=0.12, max_speed_m_s=2.0, max_lift_m=0.1, max_offset_m=0.2, release_s=0.13)
 """Wider than for a generated dance: that the foot stands is seen in the picture; where it is in depth, is guessed."""
 
 _JOINT_LANDMARKS: dict[int, tuple[int, ...]] = {

@@ -20,6 +20,7 @@ from models.dance_to_music.sequences import MusicBatch, MusicSampler
 from models.dance_to_music.tokens import home_shift
 from models.data.dataset import PreparedData
 from models.music_to_dance.sequences import Batch, DanceClip, SequenceSampler
+from models.music_to_dance.unseen_movement import whole_name
 from models.symbolic.step_grid import StepGrid
 
 Floats = NDArray[np.float32]
@@ -50,20 +51,23 @@ def find_pairs(data: PreparedData, dances: Sequence[DanceClip], split: str) -> l
 
     Args:
         data: prepared, with step grids in `scores/`.
-        dances: of the split, from `models.music_to_dance.dances.load_dances`.
+        dances: of the split, from `models.music_to_dance.dances.load_dances`, whole or in parts
+            (`models.music_to_dance.unseen_movement`). Those at half speed are left out: their music goes round twice.
         split: "train" or "val".
 
     Raises:
         UserError: there are none.
     """
-    by_name = {dance.name: dance for dance in dances}
+    clips = {clip.name: clip for clip in data.split(split) if clip.plausible}
     pairs = []
-    for clip in data.split(split):
-        path, dance = data.folder / SCORES / f"{clip.name}.npz", by_name.get(clip.name)
-        if dance is None or dance.music is None or not path.is_file():
+    for dance in dances:
+        whole = clips.get(whole_name(dance))
+        path = data.folder / SCORES / f"{whole_name(dance)}.npz"
+        if whole is None or dance.music is None or not path.is_file():
             continue
-        grid = StepGrid.load(path)
-        grid_tick = clip.first_tick + first_step_row(clip)
+        grid, grid_tick = StepGrid.load(path), whole.first_tick + first_step_row(whole)
+        row = dance.first_tick - whole.first_tick
+        clip = whole if len(dance.ticks) == whole.ticks else whole.cut(row, row + len(dance.ticks))
         tick = -(-max(clip.first_tick, grid_tick) // TICKS_PER_BEAT) * TICKS_PER_BEAT
         pieces = paired_pieces(clip, grid, grid_tick, mirrored=split == "train")
         begin = (tick - grid_tick) // TICKS_PER_STEP

@@ -68,10 +68,14 @@ def lesson(settings: DualSettings, prepared: Path, corpora: Path, out: Path) -> 
     # One seed for all: what the single tasks draw is what they would draw in runs of their own.
     gmd, gdm = replace(settings.gmd, seed=settings.seed), replace(settings.gdm, seed=settings.seed)
     dances = gmd_run.load(prepared)
-    sampler = training_sampler(dances, gmd.sequence, gmd.chunk_ticks, gmd.network.latent_size)
+    learnt = gmd_run.learnt_by(gmd, prepared, dances)
+    sampler = training_sampler(learnt, gmd.sequence, gmd.chunk_ticks, gmd.network.latent_size)
+    if gmd.protocol == "B":
+        # By itself G_DM would learn from whole dances; what it hears of the parts, it hears in the pairs.
+        gdm = replace(gdm, sequence=replace(gdm.sequence, dance=0.0))
     music_sampler, validation = gdm_run.samplers(gdm_run.load_data(prepared, corpora, out.parent / "grids"), gdm)
     data = PreparedData.load(prepared)
-    pairs = PairSampler(find_pairs(data, dances.train, "train"), sampler, music_sampler)
+    pairs = PairSampler(find_pairs(data, learnt.train, "train"), sampler, music_sampler)
     try:
         held_out = PairSampler(find_pairs(data, dances.val, "val"), sampler, music_sampler)
     except UserError as error:

@@ -76,7 +76,7 @@ def export(
     name: str = "",
     history_noise: float = 0.0,
     temperature: float = 0.8,
-    energy_middle: float = 0.8,
+    energy_middle: float = 0.75,
 ) -> GmdManifest:
     """Export the weights of a run at a step (the newest if None) for the stage; see `models.music_to_dance.export`."""
     finished = FinishedRun.find(run)
@@ -106,14 +106,21 @@ def export(
 
 def sampler_of(settings: TrainingSettings, prepared: Path, dances: DanceData) -> SequenceSampler:
     """Return the sampler of the dances that a run learns from. Raises UserError if there are none."""
-    if settings.protocol == "B":
-        parts = unseen_movement(PreparedData.load(prepared), load(prepared))
-        parts = [in_seconds(part) for part in parts] if settings.time == "seconds" else parts
-        shortest = shortest_clip(settings.sequence, settings.chunk_ticks)
-        dances = replace(dances, train=tuple(part for part in parts if len(part.ticks) >= shortest))
-        if not dances.train:
-            raise UserError(f"no run of unseen movement holds {settings.sequence.chunks} chunks", "ask for fewer")
-    return training_sampler(dances, settings.sequence, settings.chunk_ticks, settings.network.latent_size)
+    learnt = learnt_by(settings, prepared, dances)
+    return training_sampler(learnt, settings.sequence, settings.chunk_ticks, settings.network.latent_size)
+
+
+def learnt_by(settings: TrainingSettings, prepared: Path, dances: DanceData) -> DanceData:
+    """Return the dances with those to train on that a run's protocol allows. Raises UserError if there are none."""
+    if settings.protocol == "A":
+        return dances
+    parts = unseen_movement(PreparedData.load(prepared), load(prepared))
+    parts = [in_seconds(part) for part in parts] if settings.time == "seconds" else parts
+    shortest = shortest_clip(settings.sequence, settings.chunk_ticks)
+    learnt = tuple(part for part in parts if len(part.ticks) >= shortest)
+    if not learnt:
+        raise UserError(f"no run of unseen movement holds {settings.sequence.chunks} chunks", "ask for fewer")
+    return replace(dances, train=learnt)
 
 
 def load(prepared: Path, time: Literal["beats", "seconds"] = "beats") -> DanceData:

@@ -51,6 +51,11 @@ def unseen_movement(data: PreparedData, dances: DanceData) -> list[DanceClip]:
     return parts
 
 
+def whole_name(dance: DanceClip) -> str:
+    """Return the name of the clip that a dance is, or is a part of."""
+    return dance.name.partition("@")[0]
+
+
 def left_out(name: str, folder: Path) -> str:
     """Return the note on an exported model that has no place in an evaluation of protocol B."""
     return f"{name} ({folder.name}) is left out: it has learnt the held-out movement (protocol A)."

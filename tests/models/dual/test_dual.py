@@ -138,6 +138,33 @@ def test_pairs_are_found_mirrored_and_in_the_home_key(data: Data) -> None:
         find_pairs(data.prepared, data.dances.test, "test")
 
 
+def test_pairs_of_parts_hold_nothing_of_the_rest(data: Data) -> None:
+    dance, whole = data.dances.train[0], data.pairs[0]
+    part = replace(
+        dance,
+        name=f"{dance.name}@130",
+        ticks=dance.ticks[130:330],
+        music=dance.music[130:330] if dance.music is not None else None,
+        tempo_bpm=dance.tempo_bpm[130:330],
+        first_tick=dance.first_tick + 130,
+    )
+    first, second = find_pairs(data.prepared, [part], "train")
+    assert (first.dance.name, second.dance.name) == ("one@130", "one@130 mirrored")
+    assert first.tick == 132
+    assert first.piece.tokens.steps == 66, "198 of the part's 200 ticks begin on a beat and are whole steps"
+    begin = (first.tick - whole.tick) // 3
+    assert np.array_equal(first.piece.tokens.drums, whole.piece.tokens.drums[begin : begin + 66])
+    drawn = PairSampler([first], data.gmd, data.gdm).sequences([np.random.default_rng(seed) for seed in range(8)])
+    inside = {row.tobytes() for row in part.ticks.astype(np.float32)}
+    assert all(row.tobytes() in inside for row in drawn.dance.ticks[:, :, 1:].reshape(-1, 152))
+
+
+def test_a_dance_at_half_speed_is_in_no_pair(data: Data) -> None:
+    prepared = replace(data.prepared, clips=tuple(replace(c, plausible=c.name != "one") for c in data.prepared.clips))
+    found = find_pairs(prepared, load_dances(prepared.clips).train, "train")
+    assert {pair.dance.name.partition(" ")[0] for pair in found} == {"two", "three"}
+
+
 def test_both_networks_are_given_the_same_beats(data: Data) -> None:
     sampler = PairSampler(data.pairs, data.gmd, data.gdm)
     drawn = sampler.sequences([np.random.default_rng(seed) for seed in range(12)])

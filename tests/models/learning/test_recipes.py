@@ -18,6 +18,8 @@ from models.music_to_dance.settings import TrainingSettings
 FOLDER = Path(__file__).parents[3] / "config" / "training"
 ABLATIONS = FOLDER / "ablations"
 RECIPES = sorted(FOLDER.rglob("*.toml"))
+UNSEEN = ABLATIONS / "unseen"
+UNSEEN_RUNS = [path for path in sorted(UNSEEN.glob("*.toml")) if path.stem != "gmd"]
 FORMS = ("const", "linear", "square", "exponential")
 
 
@@ -28,8 +30,11 @@ def test_it_is_read(path: Path) -> None:
 
 
 def test_every_model_has_a_name_of_its_own_in_a_table() -> None:
-    names = [commands.settings_of(path).name for path in RECIPES if path.stem not in ("base", "fixed_rate")]
+    seen = [path for path in RECIPES if path.parent != UNSEEN and path.stem not in ("base", "fixed_rate")]
+    names = [commands.settings_of(path).name for path in seen]
     assert len(set(names)) == len(names) - 1, "only dual.toml and its ablation share one"
+    names = [commands.settings_of(path).name for path in UNSEEN_RUNS]
+    assert len(set(names)) == len(names)
 
 
 def test_the_growing_curricula_end_at_the_same_length() -> None:
@@ -75,6 +80,32 @@ def test_the_dual_ablations_differ_in_their_terms_only() -> None:
         for cycle in (other.terms.cycle_dance, other.terms.cycle_music):
             assert not cycle.weight or cycle.begin - other.terms.dance.begin == 600
         assert bool(other.terms.bridge.weight) >= bool(other.terms.cycle_dance.weight)
+
+
+def of_unseen_movement(gmd: TrainingSettings) -> TrainingSettings:
+    """Return the same settings with what a recipe of unseen movement may change of its dancer."""
+    network, sequence = replace(gmd.network, window=20), replace(gmd.sequence, chunks=20)
+    return replace(gmd, protocol="B", network=network, sequence=sequence)
+
+
+@pytest.mark.parametrize("path", UNSEEN_RUNS, ids=lambda path: path.stem)
+def test_a_run_of_unseen_movement_is_the_run_of_its_name_with_shorter_sequences(path: Path) -> None:
+    unseen, seen = commands.settings_of(path), commands.settings_of(ABLATIONS / path.name)
+    if isinstance(unseen, DualSettings) and isinstance(seen, DualSettings):
+        assert unseen.optimiser == replace(seen.optimiser, batch=unseen.optimiser.batch)
+        gmd = replace(of_unseen_movement(seen.gmd), sequence=replace(seen.gmd.sequence, chunks=18))
+        assert unseen == replace(seen, gmd=gmd, optimiser=unseen.optimiser)
+        return
+    assert isinstance(unseen, TrainingSettings)
+    assert isinstance(seen, TrainingSettings)
+    own, chunks = unseen.own_history, unseen.sequence.chunks
+    assert unseen.optimiser == replace(seen.optimiser, batch=unseen.optimiser.batch)
+    assert unseen == replace(
+        of_unseen_movement(seen), optimiser=unseen.optimiser, own_history=replace(seen.own_history, rate=own.rate)
+    )
+    if own.form in FORMS[1:]:
+        epochs = (unseen.optimiser.steps - 1) / own.epoch_steps
+        assert stretch_length(own, epochs, 2 * chunks) in (chunks - 1, chunks), "nearly all of a sequence at the end"
 
 
 def test_a_base_is_filled_in_and_refused_when_it_is_missing_or_its_own(tmp_path: Path) -> None:

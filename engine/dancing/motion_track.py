@@ -13,9 +13,9 @@ from engine.types import MotionChunk
 
 # Five beats: what is shown, what the phase servo looks ahead, and two chunks of any model.
 _CAPACITY = 64
-# A model's chunks meet with a jolt: what is played is averaged, binomially, over the five ticks around it (a blur of one
-# tick, 40 ms at 120 beats a minute). Measured on dances to training and validation songs: with three ticks limbs are
-# more restless than real dancers' by 0.4 to 0.7 of these' deviations, with five by 0.1 to 0.2.
+# A model's chunks meet with a jolt: what is played is averaged, binomially, over the five ticks around it (a blur of
+# one tick, 40 ms at 120 beats a minute). Measured on dances to training and validation songs: with three ticks limbs
+# are more restless than real dancers' by 0.4 to 0.7 of these' deviations, with five by 0.1 to 0.2.
 _FIVE = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16.0
 _THREE = np.array([1.0, 2.0, 1.0]) / 4.0
 """Where the tick after the next is not known (a chunk that had to be shown at once)."""

@@ -247,8 +247,8 @@ class Dancer:
         if self._mirror:
             chunk = _mirrored(chunk)
         self._track.append(chunk, self._steering(chunk), seam)
-        # The tick before is now averaged with this chunk's first.
-        self._servo.see(self._track, max(first - 1, self._track.begin), source is self._generator)
+        # The two ticks before are now averaged with this chunk's first.
+        self._servo.see(self._track, max(first - 2, self._track.begin), source is self._generator)
 
     def _generate(self, request: MotionRequest) -> tuple[MotionChunk, Generator]:
         """Return a chunk from the model, or from the idle sway if the dancer rests or the model is lost."""

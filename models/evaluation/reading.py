@@ -84,7 +84,7 @@ def _systems(content: Mapping[str, Any]) -> dict[str, Figures]:
 
 
 def _stability(content: Mapping[str, Any]) -> Stability:
-    numbers = {f.name: _float(content[f.name]) for f in fields(Stability) if f.name != "dances"}
+    numbers = {f.name: _float(content.get(f.name)) for f in fields(Stability) if f.name != "dances"}
     return Stability(dances=int(content["dances"]), **numbers)
 
 

@@ -97,12 +97,12 @@ class Report:
                 lines.append(f"| {name} | " + " | ".join(cells) + " |")
         if self.stability:
             lines += ["", "## Ten minutes", ""]
-            lines += ["| system | dances | speed last / first minute | slowest minute / first, worst dance "]
+            lines += ["| system | dances | speed last / first minute, mean (least) | slowest minute / first, worst dance "]
             lines[-1] += "| Fréchet first / last minute | seconds frozen, worst dance |"
             lines.append("|---|---|---|---|---|---|")
             for name, s in self.stability.items():
                 lines.append(
-                    f"| {name} | {s.dances} | {s.energy_ratio:.2f} | {s.worst_ratio:.2f} "
+                    f"| {name} | {s.dances} | {s.energy_ratio:.2f} ({s.least_energy_ratio:.2f}) | {s.worst_ratio:.2f} "
                     f"| {number(s.frechet_first)} / {number(s.frechet_last)} | {s.frozen:.1%} |"
                 )
         lines += self._speeds()

@@ -48,6 +48,7 @@ class Stability:
     Attributes:
         dances: how many.
         energy_ratio: mean joint speed of the last minute over that of the first, mean over dances.
+        least_energy_ratio: the least of these ratios.
         worst_ratio: the slowest minute of any dance over its first.
         frechet_first, frechet_last: kinetic, to real training dance, of all dances' first and last minutes.
         frozen: largest share of seconds frozen in a dance.
@@ -55,6 +56,7 @@ class Stability:
 
     dances: int
     energy_ratio: float
+    least_energy_ratio: float
     worst_ratio: float
     frechet_first: float
     frechet_last: float
@@ -67,9 +69,11 @@ class Stability:
             target.frechet(Moments.of(target.scored(np.concatenate(rows))))
             for rows in ([d.first for d in dances], [d.last for d in dances])
         )
+        ratios = [d.speeds_m_s[-1] / max(d.speeds_m_s[0], 1e-9) for d in dances]
         return Stability(
             len(dances),
-            float(np.mean([d.speeds_m_s[-1] / max(d.speeds_m_s[0], 1e-9) for d in dances])),
+            float(np.mean(ratios)),
+            min(ratios),
             min(d.speed_ratio for d in dances),
             first,
             last,

@@ -81,12 +81,12 @@ def stability_table(report: Report) -> Markup:
     """Return what ten minutes do to each system."""
     rows = [
         (
-            name, str(s.dances), number(s.energy_ratio), number(s.worst_ratio),
+            name, str(s.dances), number(s.energy_ratio), number(s.least_energy_ratio), number(s.worst_ratio),
             f"{number(s.frechet_first)} → {number(s.frechet_last)}", share(s.frozen),
         )
         for name, s in report.stability.items()
     ]  # fmt: skip
-    heads = ("system", "dances", "speed, last minute / first", "slowest minute / first, worst dance",
+    heads = ("system", "dances", "speed, last minute / first", "least of a dance", "slowest minute / first, worst dance",
              "Fréchet kinetic, first → last minute", "seconds frozen, worst dance")  # fmt: skip
     return plain_table(heads, rows)
 

@@ -71,7 +71,7 @@ def evaluation(
         systems=figures,
         styles={"waltz": figures},
         over_time={name: (10.0 * random.random(3)).tolist() for name in systems},
-        stability={systems[-1]: Stability(3, 0.98, 0.81, 12.5, 13.5, 0.02)},
+        stability={systems[-1]: Stability(3, 0.98, 0.9, 0.81, 12.5, 13.5, 0.02)},
         courses={"fast": figures},
         notes=("A note & more.",),
         hours=0.1,

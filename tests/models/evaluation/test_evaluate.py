@@ -145,6 +145,9 @@ def test_a_long_dance_that_dies_is_seen(folder: Path) -> None:
     assert holding.energy_ratio > 0.9
     assert holding.worst_ratio > 0.9
     assert died.worst_ratio < 0.1
+    both = Stability.of([MeasuredMinutes.of(shown), MeasuredMinutes.of(dying)], target)
+    assert both.least_energy_ratio == died.energy_ratio == died.least_energy_ratio < 0.1
+    assert both.energy_ratio == pytest.approx((holding.energy_ratio + died.energy_ratio) / 2)
     assert died.frozen > 0.3
     assert died.frechet_last > 2.0 * died.frechet_first
 

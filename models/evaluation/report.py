@@ -97,8 +97,8 @@ class Report:
                 lines.append(f"| {name} | " + " | ".join(cells) + " |")
         if self.stability:
             lines += ["", "## Ten minutes", ""]
-            lines += ["| system | dances | speed last / first minute, mean (least) | slowest minute / first, worst dance "]
-            lines[-1] += "| Fréchet first / last minute | seconds frozen, worst dance |"
+            lines += ["| system | dances | speed last / first minute, mean (least) "]
+            lines[-1] += "| slowest minute / first, worst dance | Fréchet first / last minute | seconds frozen, worst dance |"
             lines.append("|---|---|---|---|---|---|")
             for name, s in self.stability.items():
                 lines.append(

@@ -98,7 +98,8 @@ class Report:
         if self.stability:
             lines += ["", "## Ten minutes", ""]
             lines += ["| system | dances | speed last / first minute, mean (least) "]
-            lines[-1] += "| slowest minute / first, worst dance | Fréchet first / last minute | seconds frozen, worst dance |"
+            lines[-1] += "| slowest minute / first, worst dance "
+            lines[-1] += "| Fréchet first / last minute | seconds frozen, worst dance |"
             lines.append("|---|---|---|---|---|---|")
             for name, s in self.stability.items():
                 lines.append(

@@ -87,7 +87,8 @@ def stability_table(report: Report) -> Markup:
         for name, s in report.stability.items()
     ]  # fmt: skip
     heads = ("system", "dances", "speed, last minute / first", "least of a dance",
-             "slowest minute / first, worst dance", "Fréchet kinetic, first → last minute", "seconds frozen, worst dance")  # fmt: skip
+             "slowest minute / first, worst dance", "Fréchet kinetic, first → last minute",
+             "seconds frozen, worst dance")  # fmt: skip
     return plain_table(heads, rows)
 
 

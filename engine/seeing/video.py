@@ -221,9 +221,10 @@ class VideoFileSensor:
     def _play(self, video: VideoFile) -> None:
         """Show the pictures when they are due until the file ends or the sensor is stopped; the thread's main."""
         origin_ns = self._clock.now_ns()
-        while not self._stopping.is_set():
+        while True:
             with video:
                 end_ns = self._play_once(video, origin_ns)
+            # Not the loop's condition: who is stopped while a file is opened again is not over, and closes that file.
             if self._stopping.is_set():
                 return
             if video.truncated:

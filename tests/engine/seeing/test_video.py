@@ -215,8 +215,32 @@ def test_a_loop_survives_a_file_that_cannot_be_opened_for_a_moment(
     sensor.start(stage.deliver, stage.said.append)
     wait_until(lambda: len(wall.shown) > 60)
     sensor.stop()
-    assert not stage.over.is_set()
+    assert not stage.over.is_set(), stage.said
     assert [event.level for event in stage.said] == ["warning"] * 3
+
+
+def test_who_is_stopped_while_the_file_is_opened_again_is_not_over(
+    dance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, given = Stage(), []
+    sensor, wall = before_a_wall(dance, stage, VirtualClock(), loop=True)
+
+    def opened(path: Path) -> VideoFile:
+        if given:
+            stopping = threading.Thread(target=sensor.stop)
+            stopping.start()
+            wait_until(sensor._stopping.is_set)
+        given.append(open_video(path))
+        return given[-1]
+
+    monkeypatch.setattr(video, "open_video", opened)
+    sensor.start(stage.deliver, stage.said.append)
+    wait_until(lambda: len(given) == 2 and sensor._thread is None)
+    assert not stage.over.is_set()
+    assert stage.said == []
+    assert len(wall.shown) == 24
+    assert given[1].read() is not None, "the picture that was read when it was opened"
+    assert given[1].read() is None, "closed"
 
 
 def test_a_loop_whose_file_is_gone_is_over(dance: Path, monkeypatch: pytest.MonkeyPatch) -> None:

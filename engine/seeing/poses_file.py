@@ -208,7 +208,8 @@ class PosesFileSensor:
         usual_ns = round(float(np.median(np.diff(poses.time_s))) * NS_PER_S) if len(poses.time_s) > 1 else NS_PER_S
         length_ns = round(float(poses.time_s[-1] - poses.time_s[0]) * NS_PER_S) + usual_ns
         origin_ns = self._clock.now_ns()
-        while frames and not self._stopping.is_set():
+        # Whether it is stopped is asked before each pose: who is stopped between two rounds is not over.
+        while frames:
             for frame in frames:
                 due_ns = origin_ns + frame.time_ns
                 late_ns = self._clock.now_ns() - due_ns

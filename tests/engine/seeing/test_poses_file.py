@@ -129,6 +129,26 @@ def test_files_that_are_no_archive_are_one_clear_line(tmp_path: Path, monkeypatc
         read_poses(tmp_path / "whole.npz")
 
 
+def test_who_is_stopped_between_two_rounds_is_not_over(tmp_path: Path) -> None:
+    write_poses(tmp_path / "poses.npz", dance(12, fps=60.0))
+    seen: list[Observation] = []
+    said: list[StatusEvent] = []
+    over = threading.Event()
+
+    def deliver(observation: Observation) -> None:
+        seen.append(observation)
+        if len(seen) == 12:
+            sensor._stopping.set()
+
+    sensor = PosesFileSensor(tmp_path / "poses.npz", VirtualClock(NS_PER_S), loop=True, on_end=over.set)
+    sensor.start(deliver, said.append)
+    wait_until(lambda: len(seen) == 12)
+    sensor.stop()
+    assert len(seen) == 12
+    assert not over.is_set()
+    assert said == []
+
+
 @pytest.mark.parametrize("loop", [False, True])
 def test_playing_keeps_the_file_s_time(tmp_path: Path, loop: bool) -> None:
     write_poses(tmp_path / "poses.npz", dance(12, fps=60.0))

@@ -67,7 +67,7 @@ def find_pairs(data: PreparedData, dances: Sequence[DanceClip], split: str) -> l
             continue
         grid, grid_tick = StepGrid.load(path), whole.first_tick + first_step_row(whole)
         row = dance.first_tick - whole.first_tick
-        clip = whole if len(dance.ticks) == whole.ticks else whole.cut(row, row + len(dance.ticks))
+        clip = whole.cut(row, row + len(dance.ticks))
         tick = -(-max(clip.first_tick, grid_tick) // TICKS_PER_BEAT) * TICKS_PER_BEAT
         pieces = paired_pieces(clip, grid, grid_tick, mirrored=split == "train")
         begin = (tick - grid_tick) // TICKS_PER_STEP

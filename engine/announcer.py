@@ -13,9 +13,9 @@ class BeatAnnouncer:
     """Announces each beat once, ahead of its sounding. Deterministic."""
 
     def __init__(self, settings: ShowSettings) -> None:
-        output, beats = settings.output, settings.beats
+        beats = settings.beats
         # Sent with the poses of its moment, or earlier if so much lead is wished.
-        self._ahead_ns = round(max(output.lookahead_ms, beats.lead_ms) * 1e6)
+        self._ahead_ns = round(max(settings.output.lookahead_ms, beats.lead_ms) * 1e6) + settings.delays_ns
         self._min_confidence = beats.min_confidence
         self._next_beat: int | None = None
 
@@ -46,7 +46,7 @@ class FrameTimes:
 
     def __init__(self, settings: ShowSettings) -> None:
         self._frame_ns = NS_PER_S / settings.output.fps
-        self._ahead_ns = round(settings.output.lookahead_ms * 1e6)
+        self._ahead_ns = round(settings.output.lookahead_ms * 1e6) + settings.delays_ns
         self._next: int | None = None
 
     def due(self, now_ns: int) -> list[int]:

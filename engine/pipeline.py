@@ -35,8 +35,8 @@ _FOLLOWER_CONTROLS = frozenset({"tap", "nudge", "tempo", "double", "half", "down
 class Pipeline:
     """Music -> dance, one observation at a time.
 
-    Poses are emitted `output.lookahead_ms` ahead of what has been heard, on a fixed grid of presentation times;
-    beats are announced `beats.lead_ms` ahead of sounding.
+    Poses are emitted `output.lookahead_ms` ahead of what has been heard, and earlier by the delays before and after us,
+    on a fixed grid of presentation times; beats are announced `beats.lead_ms` ahead of sounding.
 
     Threads: one (the core thread).
     """

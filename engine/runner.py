@@ -55,6 +55,9 @@ class LiveRunner:
     Threads: the core thread (`pipeline.push`) and the scheduler's output thread; sensors and bridges own theirs. With
     `real_time` the system is asked to run these two in real time, as long as they keep up, and the others before other
     programs; most systems grant that to those with the right to it only, and refused, the show goes on as it is.
+
+    Sound comes stamped with when it was in the room, `audio_delay_ns` before it arrives (`audio.latency_ms`), and so
+    does the silence that stands in for it: stamped with the present it would be newer than all sound that follows.
     """
 
     def __init__(
@@ -68,10 +71,12 @@ class LiveRunner:
         on_events: Callable[[Sequence[OutputEvent]], None] | None = None,
         heartbeat: bool = False,
         real_time: bool = True,
+        audio_delay_ns: int = 0,
     ) -> None:
         self._pipeline = pipeline
         self._heartbeat = heartbeat
         self._real_time = real_time
+        self._audio_delay_ns = audio_delay_ns
         self._beat_ns = 0
         self._scheduler = scheduler
         self._sensors = sensors
@@ -98,7 +103,8 @@ class LiveRunner:
         # What is loaded now lives as long as the show: keep it out of every later collection.
         gc.collect()
         gc.freeze()
-        self._last_audio_ns = self._fed_until_ns = self._beat_ns = self._clock.now_ns()
+        self._last_audio_ns = self._beat_ns = self._clock.now_ns()
+        self._fed_until_ns = self._beat_ns - self._audio_delay_ns
         self._scheduler.start(RealTime(_OUTPUT_LEVEL).watch if self._real_time else None)
         self._thread.start()
         for sensor in self._sensors:
@@ -211,13 +217,13 @@ class LiveRunner:
             self._silent = True
             self._metrics.count("audio_lost_episodes")
             self.report(StatusEvent(now_ns, "audio", "warning", "no sound is coming in; the dancer goes on in silence"))
-        rate = self._silence_rate_hz
-        if now_ns - self._fed_until_ns < _HEARTBEAT_NS:
+        rate, until_ns = self._silence_rate_hz, now_ns - self._audio_delay_ns
+        if until_ns - self._fed_until_ns < _HEARTBEAT_NS:
             return None
-        count = min((now_ns - self._fed_until_ns) * rate // NS_PER_S, rate)
-        self._fed_until_ns = now_ns
+        count = min((until_ns - self._fed_until_ns) * rate // NS_PER_S, rate)
+        self._fed_until_ns = until_ns
         self._silence_index += count
-        return AudioBlock(self._silence_index - count, now_ns, np.zeros((count, 1), dtype=np.float32), rate)
+        return AudioBlock(self._silence_index - count, until_ns, np.zeros((count, 1), dtype=np.float32), rate)
 
     def _publish_metrics(self, now_ns: int) -> None:
         if now_ns - self._metrics_ns < _METRICS_NS:

@@ -20,6 +20,9 @@ _IDLE_NS = 20_000_000
 # A bridge that fails is left alone for this long, doubling up to the last.
 _RETRY_NS, _RETRY_MAX_NS = 250_000_000, 8 * NS_PER_S
 _MAX_QUEUED = 20_000
+# Poses that come too late for their moment are made up for; but a dancer who has been made up for so long and still comes
+# too late is better shown late than never.
+_OVERTAKEN_NS = NS_PER_S // 2
 # The thread ends after what it is sending; only a bridge that hangs holds it up for so long.
 _END_S = 10.0
 # Who is seen and not made: shown as they come, at the camera's own rate. When nobody is seen, nobody is invented.
@@ -51,6 +54,10 @@ class _Pace:
     """When the next pose is expected; None: nothing is (who is observed is never expected)."""
     shown_ns: int | None = None
     stalled: bool = False
+    overtaken_ns: int | None = None
+    """Since when every pose has come after its moment was filled by carrying on."""
+    lag_ns: int = 0
+    """How late the poses are taken to come, where they never come in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class OutputScheduler:
 
     Each performer has a pace of their own. Of several overdue poses of one performer only the newest is sent. When no
     pose has come for its time, that performer's last motion is carried on, so that the output never stops; each such
-    stretch is counted once, as an episode. A bridge that raises is counted, left alone for a while, and tried again;
+    stretch is counted once, as an episode. Where no pose comes in time any more, they are shown late. A bridge that raises is counted, left alone for a while, and tried again;
     the others do not notice.
 
     Args:
@@ -164,7 +171,7 @@ class OutputScheduler:
         half_frame_ns = self._timing.frame_ns // 2
         for pace in self._paces.values():
             if pace.next_frame_ns is not None:
-                missing_ns = pace.next_frame_ns - self._timing.latency_ns + half_frame_ns
+                missing_ns = pace.next_frame_ns - self._timing.latency_ns + half_frame_ns + pace.lag_ns
                 due = missing_ns if due is None else min(due, missing_ns)
         return due
 
@@ -200,8 +207,15 @@ class OutputScheduler:
             self._send_observed(pace, frame)
             return
         if pace.next_frame_ns is not None and frame.time_ns < pace.next_frame_ns - self._timing.frame_ns // 2:
-            self._metrics.count(f"{pace.counted_as}_skipped")  # its moment was filled by carrying on
-            return
+            # Its moment was filled by carrying on.
+            pace.overtaken_ns = now_ns if pace.overtaken_ns is None else pace.overtaken_ns
+            if now_ns - pace.overtaken_ns < _OVERTAKEN_NS:
+                self._metrics.count(f"{pace.counted_as}_skipped")
+                return
+            self._fall_behind(pace, now_ns - send_ns, now_ns)
+        elif now_ns - send_ns <= self._timing.frame_ns // 2:
+            pace.lag_ns = 0
+        pace.overtaken_ns = None
         pace.stalled = False
         if self._fills_in:
             pace.next_frame_ns = frame.time_ns + self._timing.frame_ns
@@ -216,6 +230,14 @@ class OutputScheduler:
         self._metrics.histogram("output_send").add(sent_ns - now_ns)
         self._metrics.histogram("sample_to_output").add(sent_ns - frame.source_ns)
 
+    def _fall_behind(self, pace: _Pace, lag_ns: int, now_ns: int) -> None:
+        """From now on take it that a performer's poses come so late."""
+        pace.lag_ns = lag_ns
+        if pace.counted_as == "frames":
+            self._metrics.count("fallen_behind")
+            message = f"poses come {lag_ns / 1e6:.0f} ms too late and are shown late: raise output.lookahead_ms"
+            self.put([StatusEvent(now_ns, "output", "warning", message)])
+
     def _send_observed(self, pace: _Pace, frame: PoseFrame) -> None:
         """Pass on a pose that was seen; late is late, but never backwards."""
         if pace.shown_ns is not None and frame.time_ns <= pace.shown_ns:
@@ -229,7 +251,7 @@ class OutputScheduler:
     def _carry_on(self, pace: _Pace, now_ns: int) -> None:
         """Fill in for a pose that has not come although half a frame has passed since its time."""
         expected = pace.next_frame_ns
-        if expected is None or now_ns < expected - self._timing.latency_ns + self._timing.frame_ns // 2:
+        if expected is None or now_ns < expected - self._timing.latency_ns + self._timing.frame_ns // 2 + pace.lag_ns:
             return
         frame = pace.stand_in.carry(expected)
         pace.next_frame_ns = expected + self._timing.frame_ns

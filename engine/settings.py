@@ -80,7 +80,7 @@ class OutputSettings(Section):
 
     fps: Annotated[float, Field(ge=10.0, le=240.0)] = 60.0
     lookahead_ms: Annotated[float, Field(ge=20.0, le=500.0)] = 60.0
-    """Poses are computed this long before they are shown. Cover two audio blocks and one model step."""
+    """Poses are computed this long before they leave. Cover two audio blocks and one model step."""
     latency_ms: Annotated[float, Field(ge=0.0, le=500.0)] = 0.0
     """Delay of what follows us (renderer, projector): every bridge sends this much earlier."""
     vision_lead_ms: Annotated[float, Field(ge=-100.0, le=100.0)] = 15.0
@@ -255,6 +255,12 @@ class ShowSettings(Section):
     midi: MidiSettings = MidiSettings()
     synth: SynthSettings = SynthSettings()
     scenes: Mapping[str, SceneSettings] = Field(default_factory=dict)
+
+    @property
+    def delays_ns(self) -> int:
+        """What passes before a sound is heard here and after a pose has left: what is to come must be known this much
+        earlier than without."""
+        return round((self.audio.latency_ms + self.output.latency_ms) * 1e6)
 
 
 def load_show(path: Path | None, overrides: Iterable[str] = (), defaults: Iterable[str] = ()) -> ShowSettings:

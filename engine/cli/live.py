@@ -101,9 +101,17 @@ class LiveShow:
             label = DANCE if cast is None else cast.value
             recorder = SessionRecorder(self._record, settings, label) if self._record else None
             scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
-            real_time = settings.output.real_time
             runner = LiveRunner(
-                pipeline, scheduler, sensors, clock, metrics, recorder, status.see, heartbeat, real_time
+                pipeline,
+                scheduler,
+                sensors,
+                clock,
+                metrics,
+                recorder,
+                status.see,
+                heartbeat,
+                settings.output.real_time,
+                round(settings.audio.latency_ms * 1e6),
             )
             stack.callback(runner.stop)
             if troupe is not None:

@@ -48,6 +48,14 @@ class Band:
 
     Threads: the core thread only.
 
+    Args:
+        composer: of the music.
+        track: of the dancer's poses.
+        settings: of the band.
+        metrics: counts notes and steps.
+        report: tells the operator.
+        delays_ns: notes are decided this much earlier than `band.lookahead_ms` says (`ShowSettings.delays_ns`).
+
     Attributes:
         density: wished density of notes, 0 to 1.
         energy: shifts the energy of the movement: 0.5 leaves it, 0 is calmest, 1 wildest.
@@ -55,7 +63,13 @@ class Band:
     """
 
     def __init__(
-        self, composer: Composer, track: PoseTrack, settings: BandSettings, metrics: Metrics, report: Report
+        self,
+        composer: Composer,
+        track: PoseTrack,
+        settings: BandSettings,
+        metrics: Metrics,
+        report: Report,
+        delays_ns: int = 0,
     ) -> None:
         self._composer = composer
         self._rules = RuleComposer()
@@ -69,7 +83,7 @@ class Band:
         self._voices = Voices(settings.velocity_follows)
         self._voices.octaves = settings.octaves
         self._voices.muted = set(settings.mutes)
-        self._lookahead_ns = round(settings.lookahead_ms * 1e6)
+        self._lookahead_ns = round(settings.lookahead_ms * 1e6) + delays_ns
         self._key: Key | None = None
         self.set_key(settings.key)
         self.density = settings.density

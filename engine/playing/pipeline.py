@@ -100,7 +100,7 @@ class PlayingPipeline:
         band = settings.band
         self._conductor = Conductor(band.leader, band.tempo_bpm, tracker, self._say)
         self._track = PoseTrack()
-        self.band = Band(composer, self._track, band, self.metrics, partial(self._say, "band"))
+        self.band = Band(composer, self._track, band, self.metrics, partial(self._say, "band"), settings.delays_ns)
         self.triggers = Triggers(settings.triggers)
         self._beats = BeatAnnouncer(settings)
         self._frames = FrameTimes(settings)

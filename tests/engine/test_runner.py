@@ -191,6 +191,37 @@ def test_where_no_sound_comes_heartbeats_move_time_on() -> None:
     assert metrics.counter("core_errors") >= 21, "a defect is counted and the show goes on"
 
 
+@pytest.mark.parametrize("delay_ms", [0, 200])
+def test_after_a_hole_sound_is_heard_again_however_late_it_arrives(delay_ms: int) -> None:
+    clock, metrics, core, source = VirtualClock(), Metrics(), Pulse(), Source()
+    scheduler = OutputScheduler(SessionClock(), [], metrics, Timing(NS_PER_S // 60, 0, 0))
+    delay_ns = delay_ms * 1_000_000
+    runner = LiveRunner(core, scheduler, [source], clock, metrics, audio_delay_ns=delay_ns)
+    runner.start()
+    hop_ns, sent, ones = NS_PER_S // 100, 0, np.ones((480, 1), np.float32)
+
+    def heard() -> int:
+        return sum(isinstance(o, AudioBlock) and bool(o.samples.any()) for o in list(core.observations))
+
+    try:
+        for hop in range(1, 300):
+            clock.advance(hop_ns)
+            if 100 <= hop < 150:
+                # Silence stands in meanwhile, for the time up to the newest that sound could be from.
+                if hop >= 121:
+                    end_ns = clock.now_ns() - delay_ns
+                    wait_until(lambda end_ns=end_ns: core.observations[-1].time_ns == end_ns)
+                continue
+            sent += 1
+            source.deliver(AudioBlock(480 * (hop - 1), clock.now_ns() - delay_ns, ones, 48_000))
+            wait_until(lambda: heard() == sent, "sound was taken for older than the silence")
+    finally:
+        runner.stop()
+    times = [o.time_ns for o in core.observations]
+    assert times == sorted(times)
+    assert metrics.counter("audio_lost_episodes") == 1
+
+
 class Glance:
     """A core that notes the rank of the thread it is pushed on; then works without end, if told to."""
 

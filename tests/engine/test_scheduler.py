@@ -114,6 +114,26 @@ def test_a_stall_is_filled_smoothly_and_counted_once() -> None:
     assert stage.metrics.counter("late_episodes") == 1
 
 
+def test_who_never_comes_in_time_is_shown_late_and_who_does_again_in_time() -> None:
+    stage = Stage()
+    put_at = {n: FRAME * n + (60 * MS if 20 <= n < 150 else -30 * MS) for n in range(1, 300)}
+    while stage.clock.now_ns() < 290 * FRAME:
+        stage.clock.advance(MS)
+        now_ns = stage.clock.now_ns()
+        stage.scheduler.put([pose(FRAME * n, float(n)) for n, at_ns in put_at.items() if at_ns == now_ns])
+        stage.scheduler.run_due()
+    count = stage.metrics.counter
+    assert count("fallen_behind") == 1
+    told = [event.message for _, event in stage.listener.got if isinstance(event, StatusEvent)]
+    assert told == ["poses come 60 ms too late and are shown late: raise output.lookahead_ms"]
+    # Half a second is made up for; then the dance itself is shown, late; then it is in time again.
+    assert 25 < count("frames_skipped") < 40
+    assert count("frames_late") > 80
+    assert count("frames_late") + count("frames_skipped") == 130
+    last = [(at_ns - frame.time_ns) for at_ns, frame in stage.listener.got if isinstance(frame, PoseFrame)][-60:]
+    assert set(last) == {0}
+
+
 def test_a_failing_bridge_is_reported_once_and_tried_again() -> None:
     stage = Stage(bridges=2)
     broken, fine = stage.listeners

@@ -20,8 +20,8 @@ _IDLE_NS = 20_000_000
 # A bridge that fails is left alone for this long, doubling up to the last.
 _RETRY_NS, _RETRY_MAX_NS = 250_000_000, 8 * NS_PER_S
 _MAX_QUEUED = 20_000
-# Poses that come too late for their moment are made up for; but a dancer who has been made up for so long and still comes
-# too late is better shown late than never.
+# Poses that come too late for their moment are made up for; but a dancer who has been made up for so long and still
+# comes too late is better shown late than never.
 _OVERTAKEN_NS = NS_PER_S // 2
 # The thread ends after what it is sending; only a bridge that hangs holds it up for so long.
 _END_S = 10.0
@@ -72,8 +72,8 @@ class OutputScheduler:
 
     Each performer has a pace of their own. Of several overdue poses of one performer only the newest is sent. When no
     pose has come for its time, that performer's last motion is carried on, so that the output never stops; each such
-    stretch is counted once, as an episode. Where no pose comes in time any more, they are shown late. A bridge that raises is counted, left alone for a while, and tried again;
-    the others do not notice.
+    stretch is counted once, as an episode. Where no pose comes in time any more, they are shown late. A bridge that
+    raises is counted, left alone for a while, and tried again; the others do not notice.
 
     Args:
         clock: session time.

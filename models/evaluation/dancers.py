@@ -297,4 +297,7 @@ def _notes(plan: EvaluationPlan, pool: Sequence[DanceClip]) -> Iterator[str]:
             "clip repeats. The style classifier and the training references still are of all training dance."
         )
     yield "The beat is given to every system; the real dancers' is the one found in their own feet: an upper bound."
-    yield "Fréchet distances of few songs are biased upwards, for all systems alike: compare with real and the floor."
+    yield (
+        "Fréchet distances and pooled diversities are of one dance a song, mean over the seeds. Few windows make "
+        "distances larger: compare them with real dance and the floor, which have as many (within some percent)."
+    )

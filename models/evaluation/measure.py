@@ -73,7 +73,7 @@ class RealDance:
         references: by "held-out" (the real dances to the very songs) and "training" (all real training dance), each by
             feature space.
         floors: real against real: by feature space, the Fréchet distance between halves of the training songs, drawn
-            style by style, mean of many draws; each half has about as many windows as a table's row.
+            style by style, mean of many draws; the second half has as many windows as the real dances to the songs.
         classifier: of styles.
     """
 
@@ -130,10 +130,10 @@ def _floor(dances: Sequence[MeasuredDance], space: str, windows: int, draws: int
 
 @dataclass(frozen=True)
 class _SongPart:
-    """One song's part of a system's figures, over its seeds."""
+    """One song's part of a system's figures; what is told of sets of windows, seed by seed."""
 
-    moments: Mapping[tuple[str, str], Moments]
-    scored: Mapping[str, Floats]
+    moments: Mapping[tuple[str, str], Sequence[Moments]]
+    scored: Mapping[str, Sequence[Floats]]
     figures: Mapping[str, float]
 
 
@@ -144,6 +144,9 @@ def system_figures(
 
     Fréchet distances are named `frechet_<space>_<reference>`; diversities are relative to the real dances of the
     same songs, `diversity_<space>` pooled, `within_<space>` within a dance; `multimodality_<space>` is between seeds.
+
+    Distances and pooled diversities are those of one dance a song, mean over the seeds: both depend on how many windows
+    of how many dances there are, and of real dance there is one a song.
     """
     songs = sorted({d.song for d in dances})
     parts = [_part([d for d in dances if d.song == song], real) for song in songs]
@@ -163,15 +166,13 @@ def _part(dances: Sequence[MeasuredDance], real: RealDance) -> _SongPart:
     moments, scored = {}, {}
     figures = {name: _finite_mean([d.figures[name] for d in dances]) for name in dances[0].figures}
     for space in SPACES:
-        rows = np.concatenate([d.windows[space] for d in dances])
         for kind, by_space in real.references.items():
-            moments[kind, space] = Moments.of(by_space[space].scored(rows))
+            moments[kind, space] = [Moments.of(by_space[space].scored(d.windows[space])) for d in dances]
         held_out = real.references["held-out"][space]
-        scored[space] = held_out.scored(rows)
-        own = [metrics.mean_distance(held_out.scored(d.windows[space])) for d in dances]
+        scored[space] = [held_out.scored(d.windows[space]) for d in dances]
+        own = [metrics.mean_distance(rows) for rows in scored[space]]
         figures[f"within_{space}"] = _finite_mean(own) / held_out.diversity
-        apart = metrics.apart([held_out.scored(d.windows[space]) for d in dances])
-        figures[f"multimodality_{space}"] = apart / held_out.diversity
+        figures[f"multimodality_{space}"] = metrics.apart(scored[space]) / held_out.diversity
     if real.classifier is not None:
         rows = np.concatenate([d.style_windows for d in dances])
         figures["style_accuracy"] = float((real.classifier.predict(rows) == dances[0].style).mean())
@@ -179,11 +180,19 @@ def _part(dances: Sequence[MeasuredDance], real: RealDance) -> _SongPart:
 
 
 def _frechet(target: Reference, key: tuple[str, str]) -> Callable[[list[_SongPart]], float]:
-    return lambda parts: target.frechet(Moments.together([p.moments[key] for p in parts]))
+    def distance(parts: list[_SongPart]) -> float:
+        by_seed = zip(*(p.moments[key] for p in parts), strict=False)
+        return _finite_mean([target.frechet(Moments.together(moments)) for moments in by_seed])
+
+    return distance
 
 
 def _pooled(space: str, target: float) -> Callable[[list[_SongPart]], float]:
-    return lambda parts: metrics.mean_distance(np.concatenate([p.scored[space] for p in parts])) / target
+    def diversity(parts: list[_SongPart]) -> float:
+        by_seed = zip(*(p.scored[space] for p in parts), strict=False)
+        return _finite_mean([metrics.mean_distance(np.concatenate(rows)) for rows in by_seed]) / target
+
+    return diversity
 
 
 def _mean(name: str) -> Callable[[list[_SongPart]], float]:
@@ -196,11 +205,15 @@ def _finite_mean(values: Sequence[float]) -> float:
 
 
 def frechet_over_time(dances: Sequence[MeasuredDance], target: Reference, space: str = "kinetic") -> list[float]:
-    """Return the Fréchet distance of each of the 15 four-second clips of a minute, over all dances (Huang et al. 2021).
+    """Return the Fréchet distance of each of the 15 four-second clips of a minute (Huang et al. 2021), over the songs,
+    mean over the seeds.
 
-    With few dances the distance of a place is large in itself (few windows, many features): compare it between places
+    With few songs the distance of a place is large in itself (few windows, many features): compare it between places
     and with real dance, not with distances of whole dances.
     """
-    rows = [target.scored(d.windows[space]) for d in dances]
-    places = min(_PLACES, min((len(r) + 1) // 2 for r in rows))
-    return [target.frechet(Moments.of(np.stack([r[2 * place] for r in rows]))) for place in range(places)]
+    places = min(_PLACES, min((len(d.windows[space]) + 1) // 2 for d in dances))
+    found = []
+    for seed in sorted({d.seed for d in dances}):
+        rows = [target.scored(d.windows[space]) for d in dances if d.seed == seed]
+        found.append([target.frechet(Moments.of(np.stack([r[2 * place] for r in rows]))) for place in range(places)])
+    return [float(distance) for distance in np.mean(found, axis=0)]

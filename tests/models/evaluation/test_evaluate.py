@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,23 @@ def test_figures_tell_a_copy_from_a_stranger(folder: Path) -> None:
     over_time = frechet_over_time(training, real.references["training"]["kinetic"])
     assert len(over_time) == 5
     assert np.isfinite(over_time).all()
+
+
+def test_more_dances_to_a_song_come_no_nearer(folder: Path) -> None:
+    dances = load_dances(PreparedData.load(folder).clips)
+    training, once = (
+        [MeasuredDance.of(c.name, c.style, 0, real_dance(c).shown(20.0)) for c in clips]
+        for clips in (dances.train, dances.val)
+    )
+    real = RealDance.of(training, once, once)
+    apart = [replace(dance, seed=1, windows={k: -rows for k, rows in dance.windows.items()}) for dance in once]
+    target = real.references["training"]["kinetic"]
+    names = ("frechet_kinetic_training", "frechet_geometric_held-out", "diversity_kinetic")
+    one, other, both = (system_figures(set_, real, 5) for set_ in (once, apart, [*once, *apart]))
+    for name in names:
+        assert both[name].value == pytest.approx((one[name].value + other[name].value) / 2.0), name
+    times = np.mean([frechet_over_time(set_, target) for set_ in (once, apart)], axis=0)
+    assert frechet_over_time([*once, *apart], target) == pytest.approx(times)
 
 
 def test_a_long_dance_that_dies_is_seen(folder: Path) -> None:

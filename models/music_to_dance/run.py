@@ -26,7 +26,7 @@ from models.music_to_dance.export import ExportFacts, export_gmd
 from models.music_to_dance.lesson import GmdLesson, gmd_config
 from models.music_to_dance.network import Gmd
 from models.music_to_dance.rollout import RealDance, show
-from models.music_to_dance.sequences import SequenceSampler, shortest_clip
+from models.music_to_dance.sequences import SequenceSampler, most_chunks, shortest_clip
 from models.music_to_dance.settings import TrainingSettings
 from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT, unseen_movement
 from models.rivals.fixed_rate import dances_in_seconds, in_seconds
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _TRAINING_SET = (
     "music and dance pairs published with Tang et al. 2018 (waltz, rumba, cha-cha, tango), no licence stated"
 )
+_NAMED = 5
+"""Of the dances that are left out, so many are named."""
 
 
 def train(
@@ -111,15 +113,28 @@ def sampler_of(settings: TrainingSettings, prepared: Path, dances: DanceData) ->
 
 
 def learnt_by(settings: TrainingSettings, prepared: Path, dances: DanceData) -> DanceData:
-    """Return the dances with those to train on that a run's protocol allows. Raises UserError if there are none."""
+    """Return the dances with those to train on that a run's protocol allows and that are long enough for a sequence.
+
+    Raises UserError if there are none.
+    """
     if settings.protocol == "A":
-        return dances
-    parts = unseen_movement(PreparedData.load(prepared), load(prepared))
-    parts = [in_seconds(part) for part in parts] if settings.time == "seconds" else parts
-    shortest = shortest_clip(settings.sequence, settings.chunk_ticks)
+        what, parts = "training dance", list(dances.train)
+    else:
+        what, parts = "run of unseen movement", unseen_movement(PreparedData.load(prepared), load(prepared))
+        parts = [in_seconds(part) for part in parts] if settings.time == "seconds" else parts
+    sequence, chunk = settings.sequence, settings.chunk_ticks
+    shortest = shortest_clip(sequence, chunk)
     learnt = tuple(part for part in parts if len(part.ticks) >= shortest)
     if not learnt:
-        raise UserError(f"no run of unseen movement holds {settings.sequence.chunks} chunks", "ask for fewer")
+        most = most_chunks(max((len(part.ticks) for part in parts), default=0), sequence, chunk)
+        remedy = f"set [sequence] chunks = {most} or fewer" if most > 0 else "prepare longer ones"
+        raise UserError(f"no {what} holds {sequence.chunks} chunks", remedy)
+    if all(part.music is None for part in learnt):
+        raise UserError(f"no {what} of {sequence.chunks} chunks has music", "prepare dances with their audio")
+    short = [part.name for part in parts if len(part.ticks) < shortest]
+    if short:
+        named = ", ".join(short[:_NAMED]) + (", ..." if len(short) > _NAMED else "")
+        log.info("too short for %d chunks, left out: %d of %d (%s)", sequence.chunks, len(short), len(parts), named)
     return replace(dances, train=learnt)
 
 

@@ -29,6 +29,8 @@ ENERGY_WINDOW_TICKS = 24
 """Movement energy is averaged over two beats: slower than a step, faster than a phrase."""
 PHRASE_TICKS = 96
 """Phrases of the table are eight beats long."""
+_MARGIN_CHUNKS = 4
+"""Of a clip, in no sequence: up to where chunks begin, the music before them, and the chunk before the first."""
 
 
 @dataclass(frozen=True)
@@ -170,18 +172,21 @@ class SequenceSampler:
             for style in range(len(STYLES) + 1)
         ]
         self.clips = [self._prepare(clip, energy) for clip, energy in zip(clips, energies, strict=True)]
-        lengths = np.array([max(len(p.latents) - settings.chunks - 1, 1) for p in self.clips], float)
+        # A sequence begins at chunk 1 or later; a clip that holds none is never drawn from.
+        places = [len(p.latents) - settings.chunks for p in self.clips]
+        lengths = np.array([max(n - 1, 1) if n > 0 else 0 for n in places], float)
         per_style = {
             s: sum(n for n, p in zip(lengths, self.clips, strict=True) if p.clip.style == s)
             for s in range(len(STYLES) + 1)
         }
         share = np.array(
             [
-                n * p.clip.weight * per_style[p.clip.style] ** (settings.balance - 1.0)
+                n * p.clip.weight * max(per_style[p.clip.style], 1.0) ** (settings.balance - 1.0)
                 for n, p in zip(lengths, self.clips, strict=True)
             ]
         )
-        self._share = share / share.sum()
+        # With nothing to draw, tables can still be made.
+        self._share = share / (share.sum() or 1.0)
 
     def _prepare(self, clip: DanceClip, energy: Floats) -> _Prepared:
         chunk = self.representation.chunk_ticks
@@ -382,7 +387,12 @@ class SequenceSampler:
 
 def shortest_clip(settings: SequenceSettings, chunk_ticks: int) -> int:
     """Return the ticks of the shortest dance that holds a sequence, with the margin before it."""
-    return (settings.chunks + 4) * chunk_ticks + settings.lookahead_ticks
+    return (settings.chunks + _MARGIN_CHUNKS) * chunk_ticks + settings.lookahead_ticks
+
+
+def most_chunks(ticks: int, settings: SequenceSettings, chunk_ticks: int) -> int:
+    """Return the chunks of the longest sequence that a dance of so many ticks holds; 0 or fewer if it holds none."""
+    return (ticks - settings.lookahead_ticks) // chunk_ticks - _MARGIN_CHUNKS
 
 
 def _inner(count: int) -> slice:

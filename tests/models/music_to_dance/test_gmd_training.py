@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from models.learning.loop import Learning  # noqa: E402
 from models.learning.own_history import OwnHistorySettings  # noqa: E402
 from models.motion.representation import CONTACTS, HEADING  # noqa: E402
 from models.music_to_dance.conditioning import CONDITION_SIZE, ChunkConditions  # noqa: E402
+from models.music_to_dance.dances import DanceData  # noqa: E402
 from models.music_to_dance.lesson import GmdLesson  # noqa: E402
 from models.music_to_dance.phrases import PhrasePlanner, PhraseTable  # noqa: E402
+from models.music_to_dance.run import learnt_by  # noqa: E402
 from models.music_to_dance.settings import LossSettings, NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
 from tests.models.music_to_dance.gmd_fixtures import FEATURES, clip, sampler  # noqa: E402
 
@@ -216,3 +219,29 @@ def test_dances_of_other_styles_are_learnt_from_without_a_style() -> None:
     batch = source.batch(np.random.default_rng(0), 64)
     named = batch.condition[:, 0, 16:20].sum(axis=1)
     assert 0.2 < named.mean() < 0.8, "waltzes are called waltz, the others nothing"
+
+
+def test_clips_shorter_than_a_sequence_are_left_out_and_never_drawn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long, short = clip(0, 360), replace(clip(1, 60), name="a short one")
+    settings = replace(TINY, sequence=replace(TINY.sequence, chunks=24))
+    dances = DanceData((long, short), (), ())
+    with caplog.at_level(logging.INFO):
+        assert learnt_by(settings, tmp_path, dances).train == (long,)
+    assert "1 of 2 (a short one)" in caplog.text
+    assert learnt_by(settings, tmp_path, DanceData((long,), (), ())).train == (long,)
+    with pytest.raises(UserError, match=r"no training dance holds 24 chunks: set .* = 10 or fewer"):
+        learnt_by(settings, tmp_path, DanceData((short,), (), ()))
+    learnt_by(replace(settings, sequence=replace(settings.sequence, chunks=10)), tmp_path, dances)
+    # Where a short clip is the only one of its style, too.
+    source = sampler(chunks=24).over([long, short])
+    batch = source.batch(np.random.default_rng(0), 64)
+    danced = source.clips[0].latents
+    assert all(np.abs(danced - target[0]).max(axis=1).min() == 0.0 for target in batch.target)
+
+
+def test_dances_without_any_music_are_the_users_error(tmp_path: Path) -> None:
+    silent = replace(clip(0, 360), music=None)
+    with pytest.raises(UserError, match="no training dance of 72 chunks has music"):
+        learnt_by(TINY, tmp_path, DanceData((silent,), (), ()))

@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from bridges.control_limits import ControlLimiter
 from bridges.endpoint import Endpoint
 from bridges.osc_udp import LogLimiter
 from bridges.osc_wire import OscError, OscMessage, OscValue, decode
@@ -31,6 +32,13 @@ _MAX_BYTES_PER_S = 500_000
 """A hundred faders sent sixty times a second are 300 kB/s; the worst packets of this many bytes cost 5 % of a core."""
 _PACKET_COST_BYTES = 64
 """Headers: what makes a flood of empty packets count."""
+_CONTROLS_PER_S, _CONTROLS_AT_ONCE = 200.0, 100.0
+"""Three faders sent sixty times a second. Each costs the core what it takes to carry it out, and its echo to everybody;
+ten thousand a second, which those bytes hold, make a third of the poses late."""
+_STRUCK = frozenset(name for name, control in CONTROLS.items() if control.kind == "trigger") | {"nudge"}
+"""Controls of which each one counts: a nudge goes on from the last."""
+_WAIT_S = 0.02
+"""How soon values that were too many are tried again."""
 _MAX_PACKET_BYTES = 65_536
 _PAUSE_AFTER_ERROR_S = 0.1
 _CLOSE_TIMEOUT_S = 10.0
@@ -49,8 +57,9 @@ class OscControl:
     Attributes:
         address: (host, port) where it listens; None while closed.
         counts: 'accepted' messages that became a ControlEvent; 'malformed' packets that are not OSC; 'rejected'
-            messages for us with an unknown control or a wrong value; 'flooded' packets dropped unread, because too
-            many came; 'failed' receptions, or deliveries to whoever takes the events.
+            messages for us with an unknown control or a wrong value; 'flooded' packets dropped unread, triggers and
+            nudges dropped, because too many came; 'outdated' values that a newer one overtook; 'failed' receptions,
+            or deliveries to whoever takes the events.
 
     Threads: `open` and `close` on one; `counts` is written by the listener and may be read anywhere.
     """
@@ -65,6 +74,10 @@ class OscControl:
         self._limiter = LogLimiter()
         self._window_start_ns = 0
         self._window_bytes = 0
+        self._controls = ControlLimiter(_CONTROLS_PER_S, _CONTROLS_AT_ONCE)
+        # In order of arrival: what is struck by a key of its own, of every other control the newest value by its name.
+        # Between two packets only values wait here: a fader's last must not be lost, it says where the fader is.
+        self._wanted: dict[object, tuple[str, ControlValue]] = {}
         self._stop = threading.Event()
         self._waker: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -83,6 +96,7 @@ class OscControl:
         listener = _bind(self._host, self._port)
         self.address = listener.getsockname()[:2]
         self._stop.clear()
+        self._wanted.clear()
         self._waker, wakened = socket.socketpair()
         self._thread = threading.Thread(
             target=self._listen, args=(listener, wakened, on_control), name="osc-control", daemon=True
@@ -107,22 +121,25 @@ class OscControl:
             selector.register(listener, selectors.EVENT_READ)
             selector.register(wakened, selectors.EVENT_READ)
             while not self._stop.is_set():
-                selector.select()
+                selector.select(_WAIT_S if self._wanted else None)
                 try:
                     size = listener.recv_into(buffer)
                 except BlockingIOError:
-                    continue
+                    size = None
                 except OSError as error:
                     self._complain("failed", f"cannot receive: {error}")
                     self._stop.wait(_PAUSE_AFTER_ERROR_S)
                     continue
                 try:
-                    self._handle(bytes(buffer[:size]), on_control)
+                    if size is not None:
+                        self._read(bytes(buffer[:size]))
+                    self._hand_over(on_control)
                 except Exception as error:
                     # The listener outlives everything, or the operator's panic button is dead for the evening.
                     self._complain("failed", f"control not delivered: {error!r}")
 
-    def _handle(self, packet: bytes, on_control: OnControl) -> None:
+    def _read(self, packet: bytes) -> None:
+        """Take note of what a packet asks for."""
         now_ns = self._clock.now_ns()
         if now_ns - self._window_start_ns >= NS_PER_S:
             self._window_start_ns = now_ns
@@ -146,14 +163,27 @@ class OscControl:
                 self._complain("rejected", str(error))
                 continue
             if wanted:
+                if name not in _STRUCK and self._wanted.pop(name, None) is not None:
+                    self.counts["outdated"] += 1
+                self._wanted[object() if name in _STRUCK else name] = (name, value)
+
+    def _hand_over(self, on_control: OnControl) -> None:
+        """Deliver what is asked for and not too much; what is struck comes at its moment or not at all."""
+        now_ns = self._clock.now_ns()
+        for key, (name, value) in tuple(self._wanted.items()):
+            if self._controls.allow(name, now_ns / NS_PER_S):
+                del self._wanted[key]
                 self.counts["accepted"] += 1
                 on_control(ControlEvent(now_ns, name, value))
+            elif name in _STRUCK:
+                del self._wanted[key]
+                self._complain("flooded", f"more than {_CONTROLS_PER_S:.0f} controls a second")
 
     def _complain(self, counter: str, reason: str) -> None:
         """Count, and say so once in a while."""
         self.counts[counter] += 1
         if count := self._limiter.allow():
-            _log.warning("OSC control on port %d: %s (%d such packets)", self._port, ascii(reason)[1:-1], count)
+            _log.warning("OSC control on port %d: %s (%d times)", self._port, ascii(reason)[1:-1], count)
 
 
 def _value(name: str, message: OscMessage) -> tuple[bool, ControlValue]:

@@ -1,4 +1,4 @@
-"""Who may talk to the web stage: Host and Origin checks, response headers, rate limits.
+"""Who may talk to the web stage: Host and Origin checks, response headers.
 
 A server on loopback is still reachable by every web page its user visits: by a request from another origin, or by a
 DNS name that is re-pointed at 127.0.0.1 ("DNS rebinding"). Both carry a Host or Origin that is not ours.
@@ -61,25 +61,6 @@ class HostGuard:
             return True
         scheme, separator, rest = header.lower().partition("://")
         return bool(separator) and scheme == "http" and self.host_allowed(rest, port)
-
-
-class TokenBucket:
-    """Allows `burst` at once and `rate` per second after that. The clock is given, in seconds."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens = burst
-        self._last_s: float | None = None
-
-    def take(self, now_s: float) -> bool:
-        """Take one token; False if there is none."""
-        if self._last_s is not None:
-            self._tokens = min(self._burst, self._tokens + max(now_s - self._last_s, 0.0) * self._rate)
-        self._last_s = now_s
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 def _split(authority: str) -> tuple[str, str]:

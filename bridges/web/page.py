@@ -7,14 +7,12 @@ from collections import deque
 
 from aiohttp import web
 
-from bridges.web.guard import TokenBucket
+from bridges.control_limits import ControlLimiter, TokenBucket
 
 # Two seconds of a dense band; a page that is further behind misses the oldest.
 _QUEUED_TEXTS = 256
-# A slider dragged sends 20 a second; two hands on two pages stay far below. What must work whatever else happens has
-# a bucket of its own.
+# A slider dragged sends 20 a second; two hands on two pages stay far below.
 _CONTROL_RATE, _CONTROL_BURST = 60.0, 60.0
-_URGENT = frozenset({"panic", "blackout"})
 # Beyond this many messages at once a client is no page of ours.
 _FLOOD_RATE, _FLOOD_BURST = 200.0, 400.0
 
@@ -29,15 +27,10 @@ class Page:
         self.wake = asyncio.Event()
         self.sent: dict[str, int] = {}
         """Index of the last pose sent, by performer."""
-        self.controls = TokenBucket(_CONTROL_RATE, _CONTROL_BURST)
-        self.urgent = TokenBucket(10.0, 10.0)
+        self.controls = ControlLimiter(_CONTROL_RATE, _CONTROL_BURST)
         self.flood = TokenBucket(_FLOOD_RATE, _FLOOD_BURST)
 
     def tell(self, text: str) -> None:
         """Queue a text message; the oldest gives way."""
         self.texts.append(text)
         self.wake.set()
-
-    def may_control(self, name: str, now_s: float) -> bool:
-        """Return whether one more control of that name is not too many."""
-        return (self.urgent if name in _URGENT else self.controls).take(now_s)

@@ -383,7 +383,7 @@ class WebBridge:
             reply = {"type": "pong", "token": message.token, "session_s": now_ns * 1e-9}
             page.tell(messages.to_json(reply))
             return
-        if not page.may_control(message.name, now_ns * 1e-9):
+        if not page.controls.allow(message.name, now_ns * 1e-9):
             self._counters["rate_limited"] += 1
             return
         self._counters["controls"] += 1

@@ -261,6 +261,40 @@ def test_a_flood_costs_no_more_than_it_may(desk, log_lines):
     assert desk.control.counts["flooded"] == 1
 
 
+def test_more_controls_than_hands_can_give_are_dropped_but_panic_comes_through(desk):
+    desk.send(encode_bundle([encode_message("/pdd/tap")] * 250 + [encode_message("/pdd/panic")] * 250))
+    assert desk.heard.get(timeout=PATIENCE_S).name == "tap"
+    desk.clock.advance(NS_PER_S)
+    names = ["tap", *(name for name, _ in desk.wanted())]
+    assert names == ["tap"] * 100 + ["panic"] * 10
+    assert desk.control.counts["flooded"] == 390
+    desk.say("/pdd/tap")
+    assert desk.wanted() == [("tap", None)]
+
+
+def test_of_a_packet_the_newest_value_of_each_control_counts(desk):
+    faders = [encode_message(f"/pdd/{name}", (step / 200,)) for step in range(201) for name in ("energy", "density")]
+    tap = encode_message("/pdd/tap")
+    desk.send(encode_bundle([tap, encode_message("/pdd/blackout", (1,)), *faders, tap]))
+    assert desk.wanted() == [("tap", None), ("blackout", 1.0), ("energy", 1.0), ("density", 1.0), ("tap", None)]
+    assert (desk.control.counts["outdated"], desk.control.counts["flooded"]) == (400, 0)
+    desk.send(encode_bundle([encode_message("/pdd/nudge", (0.25,))] * 2))
+    assert desk.wanted() == [("nudge", 0.25)] * 2, "one goes on from the other"
+
+
+def test_the_last_value_of_a_storm_of_faders_is_not_lost(desk):
+    desk.send(encode_bundle([encode_message("/pdd/tap")] * 100))
+    for value in (0.25, 0.5, 0.75):
+        desk.say("/pdd/energy", value)
+    desk.say("/pdd/panic")
+    heard = [desk.heard.get(timeout=PATIENCE_S).name for _ in range(101)]
+    assert heard == ["tap"] * 100 + ["panic"], "no time has passed: the fader waits"
+    desk.clock.advance(NS_PER_S)
+    energy = desk.heard.get(timeout=PATIENCE_S)
+    assert (energy.name, energy.value, energy.time_ns) == ("energy", 0.75, 1_000 + NS_PER_S)
+    assert desk.events() == []
+
+
 def test_a_failing_receiver_of_events_does_not_stop_it(caplog, monkeypatch):
     monkeypatch.setattr(osc_udp, "time", SimpleNamespace(monotonic=lambda: 0.0))
     heard = queue.Queue()

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from bridges.web import WebBridge, server
-from bridges.web.guard import HostGuard, TokenBucket
+from bridges.web.guard import HostGuard
 from engine.errors import UserError
 from engine.types import ControlEvent, StatusEvent
 from tests.bridges.web.visitors import Stage, pose_at, receive_json
@@ -106,14 +106,6 @@ def test_too_many_pages_are_turned_away(stage: Stage, monkeypatch: pytest.Monkey
             await page.close()
 
     stage.talk(visit)
-
-
-def test_token_bucket() -> None:
-    bucket = TokenBucket(rate=2.0, burst=3.0)
-    assert [bucket.take(5.0) for _ in range(4)] == [True, True, True, False]
-    assert bucket.take(5.5)
-    assert not bucket.take(5.5)
-    assert not bucket.take(4.0)
 
 
 # How it begins and ends

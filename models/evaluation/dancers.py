@@ -36,7 +36,7 @@ from models.evaluation.stability import LONG_S, MeasuredMinutes, Stability
 from models.field.system import rival_systems
 from models.music_to_dance.conditioning import STYLES
 from models.music_to_dance.dances import load_dances
-from models.music_to_dance.sequences import DanceClip
+from models.music_to_dance.sequences import OTHER_STYLE, DanceClip
 from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT, left_out, unseen_movement
 from models.rivals.fixed_rate import FixedRateGmd
 from models.rivals.gmd_dancer import GmdDancer, Sampling, ShownGmd
@@ -114,9 +114,11 @@ def evaluate(
     dances = load_dances(data.clips)
     pool = dances.train if plan.protocol == "A" else unseen_movement(data, dances)
     notes = list(_notes(plan, pool))
-    held_out = dances.val if plan.split == "val" else dances.test
-    if not held_out:
-        raise UserError(f"{prepared} has no {plan.split} clips", "prepare data whose index has that split")
+    held_out = _songs(dances.val if plan.split == "val" else dances.test, plan.split, notes)
+    if all(clip.music is None for clip in pool):
+        raise UserError(f"{prepared} has no training clips with music", "prepare them with their audio")
+    if not dances.val:
+        notes.append("There are no validation clips to choose a style classifier on: style accuracy is not measured.")
     systems = _systems(plan, pool, held_out, models or [GMD_FOLDER], fixed_rate, notes)
     systems += rival_systems(rivals, plan.protocol, notes, shown=shown)
     systems = _chosen(systems, plan.systems)
@@ -261,11 +263,23 @@ def _by_style(
             continue
         own = {space: reference(mates, space) for space in SPACES}
         of_style = dataclasses.replace(real, references={"held-out": own, "training": own})
-        found[STYLES[style]] = {
+        found["other" if style == OTHER_STYLE else STYLES[style]] = {
             name: system_figures([d for d in dances if d.style == style], of_style, resamples)
             for name, dances in steady.items()
         }
     return found
+
+
+def _songs(held_out: Sequence[DanceClip], split: str, notes: list[str]) -> tuple[DanceClip, ...]:
+    """Return the clips that can be danced to, and note which cannot. Raises UserError if there are none."""
+    if not held_out:
+        raise UserError(f"the data has no {split} clips", "prepare data whose index has that split")
+    silent = [clip.name for clip in held_out if clip.music is None]
+    if len(silent) == len(held_out):
+        raise UserError(f"no {split} clip has music", "prepare them with their audio")
+    if silent:
+        notes.append(f"Without music, and left out: {', '.join(silent)}.")
+    return tuple(clip for clip in held_out if clip.music is not None)
 
 
 def _long_songs(clips: Sequence[DanceClip], count: int) -> list[DanceClip]:

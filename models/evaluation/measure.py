@@ -74,7 +74,7 @@ class RealDance:
             feature space.
         floors: real against real: by feature space, the Fréchet distance between halves of the training songs, drawn
             style by style, mean of many draws; the second half has as many windows as the real dances to the songs.
-        classifier: of styles.
+        classifier: of styles; None without two of them, or without validation dances.
     """
 
     references: Mapping[str, Mapping[str, Reference]]
@@ -91,7 +91,7 @@ class RealDance:
         windows = int(sum(len(d.windows["kinetic"]) for d in held_out))
         floors = {space: _floor(training, space, windows) for space in SPACES}
         classifier = None
-        if len({d.style for d in training}) > 1:
+        if validation and len({d.style for d in training}) > 1:
             classifier = StyleClassifier.fit(*_labelled(training), *_labelled(validation))
         return RealDance(references, floors, classifier)
 

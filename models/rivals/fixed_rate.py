@@ -17,7 +17,6 @@ from engine.types import TICKS_PER_BEAT, MotionRequest
 from models.evaluation.facts import SystemFacts
 from models.motion.representation import CONTACTS, motion_from_ticks, ticks_from_motion
 from models.motion.resampling import resample_motion
-from models.music_to_dance.conditioning import STYLES
 from models.music_to_dance.dances import DanceData
 from models.music_to_dance.generator import OnnxGenerator
 from models.music_to_dance.sequences import DanceClip
@@ -99,7 +98,7 @@ class FixedRateGmd:
                 tempo_bpm=METRONOME_BPM,
                 beats_per_bar=None,
                 bar_tick=0,
-                style=STYLES[song.style],
+                style=song.style_name,
                 energy=self._sampling.energy,
             )
             chunks.append(ticks_of(generator.step(request)))

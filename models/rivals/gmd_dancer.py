@@ -22,7 +22,6 @@ from engine.types import NS_PER_S, TICKS_PER_BEAT, BeatState, BeatTimeline, Moti
 from models.artifacts import GMD_FOLDER, GmdManifest, files_key
 from models.evaluation.facts import SystemFacts
 from models.motion.representation import CONTACTS, DISPLACEMENT, HEADING, HEIGHT, ROTATIONS, TICK_SIZE
-from models.music_to_dance.conditioning import STYLES
 from models.music_to_dance.generator import OnnxGenerator
 from models.rivals.song import COURSES, RATE_HZ, Dance, Song
 
@@ -80,7 +79,7 @@ class GmdDancer:
                 tempo_bpm=float(song.tempo_bpm[tick]),
                 beats_per_bar=song.beats_per_bar,
                 bar_tick=song.bar_tick,
-                style=STYLES[song.style],
+                style=song.style_name,
                 energy=self._sampling.energy,
             )
             chunks.append(ticks_of(generator.step(request)))
@@ -107,7 +106,7 @@ class ShownDancer:
 
     def dance(self, song: Song, seed: int) -> Dance:
         """Return the whole dance."""
-        settings = DancerSettings(style=STYLES[song.style], seed=seed, energy=self._energy)
+        settings = DancerSettings(style=song.style_name or "auto", seed=seed, energy=self._energy)
         dancer = Dancer(
             self._generator,
             PoseGuard(settings.stage_radius_m),

@@ -18,7 +18,8 @@ from engine.body.skeleton import (
 )
 from engine.types import TICKS_PER_BEAT
 from models.motion.representation import CONTACTS, motion_from_ticks
-from models.music_to_dance.sequences import DanceClip
+from models.music_to_dance.conditioning import STYLES
+from models.music_to_dance.sequences import OTHER_STYLE, DanceClip
 
 Floats = NDArray[np.float64]
 Course = Literal["steady", "slow", "fast", "drift"]
@@ -40,7 +41,7 @@ class Song:
         course: of the tempo: "steady" as recorded; "slow" and "fast" 0.75 and 1.35 times as fast; "drift" waxing and
             waning. The notes stay the same and come at other times: the features of each tick are kept, as if the band
             played the song at another tempo.
-        style: index in `models.music_to_dance.conditioning.STYLES`.
+        style: index in `models.music_to_dance.conditioning.STYLES`, or `OTHER_STYLE`.
         music: (T, F) features; the newest music of row k ends at tick k.
         tempo_bpm: (T,) at each tick.
         beats_per_bar: None while unknown.
@@ -78,6 +79,11 @@ class Song:
         music = np.tile(whole, (-(-count // len(whole)), 1))[:count]
         bar_tick = ((clip.bar_tick or 0) - clip.first_tick - skip) % bar
         return Song(clip.name, course, clip.style, music, tempo_bpm[:count], clip.beats_per_bar, bar_tick, clip)
+
+    @property
+    def style_name(self) -> str | None:
+        """Return the style by the name that dancers are asked for; None for one they have no name for."""
+        return None if self.style == OTHER_STYLE else STYLES[self.style]
 
     @property
     def tick_s(self) -> Floats:

@@ -66,6 +66,11 @@ def prepared_folder(path: Path) -> Path:
         for split, count in (("train", 4), ("val", 1), ("test", 1))
         for number in range(count)
     ]
+    return write_folder(path, clips)
+
+
+def write_folder(path: Path, clips: list[PreparedClip]) -> Path:
+    """Write clips as a prepared folder; return it."""
     (path / "clips").mkdir(parents=True)
     for clip in clips:
         clip.save(path / "clips" / f"{clip.name}.npz")

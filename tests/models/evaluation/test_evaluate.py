@@ -22,7 +22,7 @@ from models.music_to_dance.dances import load_dances
 from models.music_to_dance.unseen_movement import unseen_movement
 from models.rivals.real import RandomClip, real_dance
 from models.rivals.song import Shown, Song
-from tests.models.data.stepping_folder import prepared_folder
+from tests.models.data.stepping_folder import prepared_clip, prepared_folder, write_folder
 
 WITHOUT_MODEL = ("mean pose", "retrieval", "random")
 
@@ -109,6 +109,29 @@ def test_what_cannot_be_evaluated_is_the_users_error(folder: Path, tmp_path: Pat
         evaluate(folder, tmp_path, EvaluationPlan(systems=("nobody",)), quiet=True)
     with pytest.raises(UserError, match="prepare"):
         evaluate(tmp_path / "nothing", tmp_path, EvaluationPlan(), quiet=True)
+
+
+def test_data_of_other_styles_without_validation_clips_and_partly_without_music(tmp_path: Path) -> None:
+    if not (GMD_FOLDER / "manifest.json").exists():
+        pytest.skip("no weights in this checkout")
+    training = [prepared_clip(f"{style} {i}", style, "train", seed=i) for style in ("waltz", "break") for i in (1, 2)]
+    silent = replace(prepared_clip("silent", "break", "test", seed=4), has_audio=False)
+    test = [prepared_clip("song", "break", "test", seed=3), silent]
+    folder = write_folder(tmp_path / "data", training + test)
+    plan = EvaluationPlan("test", seeds=1, seconds=8.0, resamples=5, systems=("mean pose",))
+    evaluate(folder, tmp_path / "out", plan, quiet=True)
+    report = json.loads((tmp_path / "out" / JSON_FILE).read_text())
+    assert report["songs"] == ["song"]
+    assert set(report["styles"]) == {"other"}
+    assert "style_accuracy" not in report["systems"]["mean pose"]
+    assert any("silent" in note for note in report["notes"])
+    assert any("style accuracy is not measured" in note for note in report["notes"])
+    nothing_heard = write_folder(tmp_path / "silent", [*training, silent])
+    with pytest.raises(UserError, match="no test clip has music"):
+        evaluate(nothing_heard, tmp_path / "out", plan, quiet=True)
+    deaf = write_folder(tmp_path / "deaf", [*(replace(clip, has_audio=False) for clip in training), *test])
+    with pytest.raises(UserError, match="no training clips with music"):
+        evaluate(deaf, tmp_path / "out", plan, quiet=True)
 
 
 def test_figures_tell_a_copy_from_a_stranger(folder: Path) -> None:

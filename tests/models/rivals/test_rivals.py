@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from models.artifacts import GMD_FOLDER
 from models.motion.representation import HEADING
 from models.music_to_dance.dances import load_dances
 from models.music_to_dance.joining import BLEND_TICKS, Phrase, join
-from models.music_to_dance.sequences import DanceClip
+from models.music_to_dance.sequences import OTHER_STYLE, DanceClip
 from models.rivals.fixed_rate import FRAME_RATE_HZ, FixedRateGmd, in_seconds
 from models.rivals.gmd_dancer import GmdDancer, Sampling, ShownGmd
 from models.rivals.real import MeanPose, RandomClip, RealDancer
@@ -134,6 +136,13 @@ def test_the_model_dances_raw_and_as_shown(dances: list[DanceClip]) -> None:
     points = raw.dance(song, 3).shown(8.0), shown.dance(song, 3).shown(8.0)
     slides = [metrics.foot_sliding(p.soles, p.contacts, RATE_HZ) for p in points]
     assert slides[1] < slides[0]
+
+
+@SHIPPED
+def test_to_a_style_that_it_has_no_name_for_the_model_dances_what_it_likes(dances: list[DanceClip]) -> None:
+    song = replace(Song.of(dances[0], 4.0), style=OTHER_STYLE)
+    for system in (GmdDancer(), ShownGmd(), FixedRateGmd(GMD_FOLDER)):
+        assert np.isfinite(system.dance(song, 0).rotations).all()
 
 
 def test_a_dance_in_seconds_is_the_same_dance_and_hears_nothing_early(dances: list[DanceClip]) -> None:

@@ -1,12 +1,16 @@
-"""Records a live show as a Standard MIDI File."""
+"""Records a live show as a Standard MIDI File.
+
+Of such a file nothing can be written before all of it is known, and an evening's takes seconds to make. So what is
+heard is noted line by line while the show runs, which costs the same at any hour, and made into the file at its end.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import threading
-from array import array
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bridges.midi_notes import Hush
@@ -21,16 +25,20 @@ _SAVE_EVERY_S = 10.0
 # The timeline is bent by less than this [beats] between two points that are kept: a sixteenth is told by its ends.
 _POINT_EVERY_BEATS = 0.25
 _CLOSE_TIMEOUT_S = 10.0
+# Lines of a `.partial` file: "note" begin [ns], duration [ns], channel, pitch, velocity; "tempo" time [ns], beat, tempo
+# [bpm]; "cut" time [ns]: what sounds then ends.
+_NOTE, _TEMPO, _CUT = "note", "tempo", "cut"
 
 
 class MidiRecorder:
     """Keeps every note and the tempo, and writes them as one file when the show ends.
 
-    While it runs, what has been played so far is written every ten seconds to `<file>.partial`, so that a crash leaves
-    most of it.
+    While it runs, what is new is added every ten seconds to `<file>.partial`. A show that was killed leaves that; the
+    next recording into the same file makes it into `<file>-recovered.mid` before it begins.
 
     Args:
-        path: the file; an existing one is replaced at the end of the show, its folder must exist.
+        path: the file; an existing one is replaced at the end of a show in which anything was heard, its folder must
+            exist.
         programs: General MIDI program (from 0) by voice.
 
     Threads: `open`, `send` and `close` on one; the partial file is written by one of its own.
@@ -42,12 +50,10 @@ class MidiRecorder:
         self._partial = path.with_name(path.name + ".partial")
         self._programs = dict(programs or {})
         self._lock = threading.Lock()
-        # Five numbers a note and two a point: an evening is a few megabytes.
-        self._notes = array("q")
-        self._times = array("q")
-        self._beats = array("d")
-        self._tempos = array("d")
-        self._last: TempoPoint | None = None
+        self._lines: list[str] = []
+        """What is not saved yet."""
+        self._saved_bytes = 0
+        self._last_beat: float | None = None
         self._shown_ns: int | None = None
         self._hush = Hush()
         self._closing = threading.Event()
@@ -59,11 +65,11 @@ class MidiRecorder:
         Raises:
             UserError: the file could not be written at the end.
         """
-        for column in (self._notes, self._times, self._beats, self._tempos):
-            del column[:]
-        self._last, self._shown_ns, self._hush = None, None, Hush()
+        self._lines, self._saved_bytes = [], 0
+        self._last_beat, self._shown_ns, self._hush = None, None, Hush()
         try:
-            self._save(self._partial)
+            self._recover()
+            self._partial.write_bytes(b"")
         except OSError as error:
             remedy = f"{error.strerror or error}; choose another place for the recording (midi.record)"
             raise UserError(f"cannot write {self._path}", remedy) from error
@@ -77,14 +83,14 @@ class MidiRecorder:
             return
         if isinstance(event, NoteEvent):
             if not self._hush.dark:
-                row = (event.time_ns, event.duration_ns, event.channel, event.pitch, event.velocity)
-                with self._lock:
-                    self._notes.extend(row)
+                self._note(_NOTE, event.time_ns, event.duration_ns, event.channel, event.pitch, event.velocity)
         elif isinstance(event, ClockEvent):
             self._shown_ns = event.time_ns
-            self._take_point(TempoPoint(event.time_ns, event.beat, event.tempo_bpm))
+            if self._last_beat is None or abs(event.beat - self._last_beat) >= _POINT_EVERY_BEATS:
+                self._last_beat = event.beat
+                self._note(_TEMPO, event.time_ns, event.beat, event.tempo_bpm)
         elif isinstance(event, ControlEvent) and self._hush.hear(event):
-            self._cut(event.time_ns)
+            self._note(_CUT, event.time_ns)
 
     def close(self) -> None:
         """Write the file; idempotent."""
@@ -94,55 +100,94 @@ class MidiRecorder:
         self._closing.set()
         thread.join(_CLOSE_TIMEOUT_S)
         if self._shown_ns is not None:
-            self._cut(self._shown_ns)  # what still sounds ends with the show
+            self._note(_CUT, self._shown_ns)  # what still sounds ends with the show
         try:
-            self._save(self._partial)
-            self._partial.replace(self._path)
-            _log.info("recorded %s", self._path)
+            self._save()
+            if self._saved_bytes:
+                _make(self._partial, self._path, self._programs)
+                _log.info("recorded %s", self._path)
+            self._partial.unlink()
         except OSError as error:
             _log.error("the recording %s cannot be written: %s", self._path, error)
 
-    def _take_point(self, point: TempoPoint) -> None:
-        last = self._last
-        if last is not None and abs(point.beat - last.beat) < _POINT_EVERY_BEATS:
-            return
-        self._last = point
+    def _note(self, *words: str | float) -> None:
+        line = " ".join(map(str, words)) + "\n"
         with self._lock:
-            self._times.append(point.time_ns)
-            self._beats.append(point.beat)
-            self._tempos.append(point.tempo_bpm)
-
-    def _cut(self, time_ns: int) -> None:
-        """End what sounds, as it was heard to end."""
-        with self._lock:
-            for row in range(len(self._notes) - 5, -5, -5):
-                begin_ns, duration_ns = self._notes[row], self._notes[row + 1]
-                if begin_ns < time_ns - 60 * NS_PER_S:
-                    return  # no note of ours is so long
-                if begin_ns + duration_ns > time_ns:
-                    self._notes[row + 1] = max(time_ns - begin_ns, 1)
+            self._lines.append(line)
 
     def _save_now_and_then(self) -> None:
         while not self._closing.wait(_SAVE_EVERY_S):
             try:
-                self._save(self._partial)
+                self._save()
             except OSError as error:
                 _log.warning("the recording cannot be saved now: %s", error)
 
-    def _save(self, path: Path) -> None:
+    def _save(self) -> None:
+        """Add what is new to the partial file; what cannot be written is tried again by the next."""
         with self._lock:
-            rows, times = self._notes[:], self._times[:]
-            beats, tempos = self._beats[:], self._tempos[:]
-        notes = [
-            NoteEvent(rows[i], rows[i], rows[i + 2], rows[i + 3], rows[i + 4], rows[i + 1])
-            for i in range(0, len(rows), 5)
-        ]
-        points = [TempoPoint(*row) for row in zip(times, beats, tempos, strict=True)]
-        fresh = path.with_name(path.name + ".new")
+            lines = self._lines[:]
+        with self._partial.open("r+b") as file:
+            file.seek(self._saved_bytes)  # over what a full disk has left of the last attempt
+            file.write("".join(lines).encode("ascii"))
+            file.flush()
+            self._saved_bytes = file.tell()
+        with self._lock:
+            del self._lines[: len(lines)]
+
+    def _recover(self) -> None:
+        """Make what a show that was killed has left into a file beside ours."""
+        if not self._partial.exists() or not self._partial.stat().st_size:
+            return
+        place, number = self._path.with_name(f"{self._path.stem}-recovered.mid"), 1
+        while place.exists():
+            number += 1
+            place = self._path.with_name(f"{self._path.stem}-recovered-{number}.mid")
+        _make(self._partial, place, self._programs)
+        _log.warning("the last recording was not ended; what was saved of it is in %s", place)
+
+
+def _make(partial: Path, path: Path, programs: Mapping[str, int]) -> None:
+    """Make a partial file into a Standard MIDI File. Raises OSError; nothing half written is left."""
+    notes, tempo = _read(partial.read_text(encoding="ascii", errors="replace"))
+    fresh = path.with_name(path.name + ".new")
+    try:
+        write_midi(fresh, without_overlaps(notes), tempo, programs)
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+
+
+def _read(text: str) -> tuple[list[NoteEvent], list[TempoPoint]]:
+    """Return the notes, as they were heard to end, and the tempo of a partial file.
+
+    What cannot be read is left out: the last line of a file whose writer was killed, or what a disk has lost.
+    """
+    notes: list[NoteEvent] = []
+    tempo: list[TempoPoint] = []
+    for line in text.split("\n")[:-1]:
+        kind, *words = line.split(" ")
         try:
-            write_midi(fresh, without_overlaps(notes), points, self._programs)
-            fresh.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
-            raise
+            if kind == _NOTE:
+                begin_ns, duration_ns, channel, pitch, velocity = map(int, words)
+                notes.append(NoteEvent(begin_ns, begin_ns, channel, pitch, velocity, duration_ns))
+            elif kind == _TEMPO:
+                time_ns, beat, bpm = words
+                tempo.append(TempoPoint(int(time_ns), float(beat), float(bpm)))
+            elif kind == _CUT:
+                (time_ns,) = words
+                _cut(notes, int(time_ns))
+        except ValueError:
+            _log.warning("a line of the recording cannot be read: %s", ascii(line[:80]))
+    return notes, tempo
+
+
+def _cut(notes: list[NoteEvent], time_ns: int) -> None:
+    """End what sounds at a time; notes are in order of their beginnings."""
+    for index in range(len(notes) - 1, -1, -1):
+        note = notes[index]
+        if note.time_ns < time_ns - 60 * NS_PER_S:
+            return  # no note of ours is so long
+        if note.time_ns + note.duration_ns > time_ns:
+            notes[index] = replace(note, duration_ns=max(time_ns - note.time_ns, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -67,7 +68,7 @@ def test_panic_cuts_what_sounds_and_blackout_is_silent(tmp_path: Path) -> None:
     assert heard == [(70, 1.0, 1.5), (71, 2.0, 2.2), (73, 4.0, 4.2)]
 
 
-def test_a_crash_leaves_what_was_played(tmp_path: Path) -> None:
+def test_a_killed_show_is_made_into_a_file_by_the_next(tmp_path: Path) -> None:
     code = f"""
         import time
         from pathlib import Path
@@ -83,9 +84,7 @@ def test_a_crash_leaves_what_was_played(tmp_path: Path) -> None:
 
     def saved() -> int:
         assert show.poll() is None, "it ended by itself"
-        if not partial.exists():
-            return 0
-        return sum(len(instrument.notes) for instrument in pretty_midi.PrettyMIDI(str(partial)).instruments)
+        return partial.read_text().count("note") if partial.exists() else 0
 
     show = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=PROJECT)
     try:
@@ -93,8 +92,75 @@ def test_a_crash_leaves_what_was_played(tmp_path: Path) -> None:
     finally:
         show.kill()
         show.wait()
-    assert not (tmp_path / "show.mid").exists()
-    assert sum(len(instrument.notes) for instrument in pretty_midi.PrettyMIDI(str(partial)).instruments) == 9
+    with partial.open("a") as file:
+        file.write("note 4000000000 1000000")  # killed while it wrote
+    next_show = MidiRecorder(tmp_path / "show.mid", {"bass": 33})
+    next_show.open(lambda control: None)
+    next_show.close()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["show-recovered.mid"]
+    instruments = pretty_midi.PrettyMIDI(str(tmp_path / "show-recovered.mid")).instruments
+    assert [(i.program, len(i.notes)) for i in instruments if i.notes] == [(33, 9)]
+    assert instruments[0].notes[-1].start == pytest.approx(6.8, abs=1e-3)
+
+
+def test_two_killed_shows_leave_two_files(tmp_path: Path) -> None:
+    for pitch in (60, 61):
+        killed = MidiRecorder(tmp_path / "show.mid")
+        killed.open(lambda control: None)
+        killed.send(NoteEvent(1000 * MS, 0, 2, pitch, 90, 100 * MS))
+        killed._save()
+    last = MidiRecorder(tmp_path / "show.mid")
+    last.open(lambda control: None)
+    last.close()
+    pitches = [
+        [note.pitch for i in pretty_midi.PrettyMIDI(str(tmp_path / name)).instruments for note in i.notes]
+        for name in ("show-recovered.mid", "show-recovered-2.mid")
+    ]
+    assert pitches == [[60], [61]]
+
+
+def test_a_show_in_which_nothing_is_heard_leaves_the_last_ones_file(tmp_path: Path) -> None:
+    path = tmp_path / "show.mid"
+    path.write_bytes(b"last night's")
+    recorder = MidiRecorder(path)
+    recorder.open(lambda control: None)
+    recorder.close()
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("show.mid", b"last night's")]
+
+
+def test_a_save_costs_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(midi_file, "write_midi", lambda path, *rest: (made.append(path), path.touch()))
+    partial = tmp_path / "show.mid.partial"
+    recorder = MidiRecorder(tmp_path / "show.mid")
+    recorder.open(lambda control: None)
+    sizes = [0]
+    for _ in range(10):
+        before = partial.read_bytes()
+        play(recorder, 10.0)
+        recorder._save()
+        assert partial.read_bytes().startswith(before)
+        sizes.append(partial.stat().st_size)
+        assert recorder._lines == [], "what is saved is kept nowhere else"
+    added = [after - before for before, after in itertools.pairwise(sizes)]
+    assert max(added) < 1.1 * min(added)
+    assert made == [], "the file is made at the end"
+    recorder.close()
+    assert len(made) == 1
+
+
+def test_a_disk_that_was_full_costs_nothing(tmp_path: Path) -> None:
+    recorder = MidiRecorder(tmp_path / "show.mid")
+    recorder.open(lambda control: None)
+    begun = play(recorder, 3.0)
+    partial = tmp_path / "show.mid.partial"
+    partial.unlink()
+    with pytest.raises(OSError, match="partial"):
+        recorder._save()
+    partial.write_bytes(b"note 12 3")
+    recorder.close()
+    (bass,) = (i for i in pretty_midi.PrettyMIDI(str(tmp_path / "show.mid")).instruments if i.notes)
+    assert len(bass.notes) == len(begun)
 
 
 def test_a_place_that_cannot_be_written_is_known_before_the_show(tmp_path: Path) -> None:
@@ -108,7 +174,7 @@ def test_an_evening_is_small(tmp_path: Path) -> None:
     recorder.open(lambda control: None)
     for index in range(60 * 60):
         recorder.send(ClockEvent(index * 16_666_667, 0, index / 36.0, 0.0, 100.0, 1.0))
-    assert len(recorder._times) <= 60 * 60 / 36 * 4 + 1
+    assert len(recorder._lines) <= 60 * 60 / 36 * 4 + 1
     recorder.close()
     assert midi_file._SAVE_EVERY_S >= 5.0
 

@@ -50,16 +50,21 @@ class ClockReader:
         self._zero = 0
         """Number of the pulse that is beat 0."""
         self._playing = True
+        self._stopped: int | None = None
+        """Number of the pulse that the stop came before."""
         self._position: int | None = None
 
     def start(self) -> None:
         """Take a start: the next pulse is beat 0."""
-        self._playing, self._zero = True, self._count
+        self._playing, self._zero, self._stopped, self._position = True, self._count, None, None
 
     def stop(self) -> None:
         """Take a stop. Most programs send pulses all the same: the tempo goes on."""
         self._playing = False
         self._position = None
+        # Some programs say it twice: where they stand is where the first has been.
+        if self._stopped is None:
+            self._stopped = self._count
 
     def locate(self, sixteenths: int) -> None:
         """Take a song position [sixteenths]."""
@@ -70,7 +75,9 @@ class ClockReader:
         self._playing = True
         if self._position is not None:
             self._zero = self._count - _PULSES_PER_SIXTEENTH * self._position
-            self._position = None
+        elif self._stopped is not None:
+            self._zero += self._count - self._stopped
+        self._stopped = self._position = None
 
     def pulse(self, time_ns: int) -> TempoReference | None:
         """Take a pulse; return where the music is now, every sixteenth, once that is known."""

@@ -107,6 +107,25 @@ def test_start_stop_song_position_and_continue() -> None:
     assert reference.beat == pytest.approx(32.5 + 0.75, abs=1e-3)
 
 
+@pytest.mark.parametrize("beats_stopped", [0.0, 13 / 24, 1.0, 1.5])
+def test_pulses_while_it_is_stopped_do_not_count(beats_stopped: float) -> None:
+    reader = ClockReader()
+    sequencer = Sequencer(reader)
+    reader.start()
+    sequencer.play(4, lambda beat: 120.0)
+    reader.stop()
+    sequencer.play(beats_stopped / 2, lambda beat: 120.0)
+    reader.stop()  # said twice
+    sequencer.play(beats_stopped - beats_stopped / 2, lambda beat: 120.0)
+    reader.resume()
+    sequencer.beat = 4.0
+    told = len(sequencer.told)
+    sequencer.play(2, lambda beat: 120.0)
+    assert len(sequencer.told) == told + 8
+    phase_ms, _ = sequencer.errors(after=told)
+    assert np.abs(phase_ms).max() < 0.01
+
+
 def test_silence_and_nonsense_say_nothing() -> None:
     reader = ClockReader()
     assert [reader.pulse(0) for _ in range(200)] == [None] * 200, "no time passes"

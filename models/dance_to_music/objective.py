@@ -15,8 +15,10 @@ from torch.nn import functional
 from engine.types import VOICES
 from models.dance_to_music.network import VoiceHeads
 from models.dance_to_music.sequences import MusicBatch
+from models.learning.launch import mean_of_all
 
-_SMALLEST_COUNT = 1.0
+_SMALLEST_COUNT = 1e-3
+"""Below any share that a process has of a count: the mean of nothing is 0."""
 
 
 @dataclass
@@ -73,24 +75,28 @@ class GdmObjective(nn.Module):
         context = self.model(batch.dance, batch.dance_known, batch.condition, batch.history)
         logits = self.model.heads(context, batch.drums, batch.voices)
         steps = batch.voices.shape[1]
-        losses = {"drums": _mean(_surprise(logits.drums, batch.drums).sum(-1), batch.known[:, :1].expand(-1, steps))}
+        known = batch.known[:, :1].expand(-1, steps)
+        losses = {"drums": self._mean(_surprise(logits.drums, batch.drums).sum(-1), known)}
         level_sum, level_count = context.new_zeros(()), context.new_zeros(())
         for voice, name in enumerate(VOICES[1:]):
             known = batch.known[:, voice + 1 : voice + 2].expand(-1, steps)
-            losses[name] = _mean(_surprise(logits.voices[voice], batch.voices[..., voice]), known)
+            losses[name] = self._mean(_surprise(logits.voices[voice], batch.voices[..., voice]), known)
             level = batch.levels[..., voice]
             begins = known * (level >= 0)
             level_sum = level_sum + (begins * _surprise(logits.levels[voice], level.clamp(min=0))).sum()
             level_count = level_count + begins.sum()
-        losses["velocity"] = self.velocity * level_sum / level_count.clamp(min=_SMALLEST_COUNT)
+        losses["velocity"] = self.velocity * level_sum / self._whole(level_count)
         return losses
+
+    def _mean(self, values: Tensor, weights: Tensor) -> Tensor:
+        return (values * weights).sum() / self._whole(weights.sum())
+
+    def _whole(self, count: Tensor) -> Tensor:
+        """Return what a sum over so many is divided by: few of a batch's sequences may have a voice, on one process."""
+        return (mean_of_all(count) if self.training else count).clamp(min=_SMALLEST_COUNT)
 
 
 def _surprise(logits: Tensor, target: Tensor) -> Tensor:
     """Return -log p (...) of targets (...) under logits (..., n)."""
     flat = functional.cross_entropy(logits.float().flatten(0, -2), target.flatten(), reduction="none")
     return flat.view(target.shape)
-
-
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    return (values * weights).sum() / weights.sum().clamp(min=_SMALLEST_COUNT)

@@ -71,6 +71,20 @@ def my_places(fabric: Fabric, batch: int) -> range:
     return range(fabric.global_rank * share, (fabric.global_rank + 1) * share)
 
 
+def mean_of_all(counts: Tensor) -> Tensor:
+    """Return the mean of counts over all processes, without a gradient.
+
+    For a loss over whatever a batch happens to hold. Divided by this, and not by a process's own count, the mean of the
+    processes' losses (and so of their gradients) is the loss of the whole batch. All processes must ask, equally often:
+    in learning only, for when something is measured one process is alone.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return counts
+    total = counts.detach().clone()
+    distributed.all_reduce(total)
+    return total / distributed.get_world_size()
+
+
 def rows_of_all(rows: Tensor) -> Tensor:
     """Return the rows (n, ...) of all processes together, in the order of their places, with their gradients.
 

@@ -19,12 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.learning.launch import mean_of_all
 from models.motion.kinematics import place_run
 from models.motion.representation import CONTACTS, TICK_SIZE, MotionRepresentation
 from models.music_to_dance.choice_head import evenly, pick
 from models.music_to_dance.network import Gmd
 from models.music_to_dance.sequences import Batch
 from models.music_to_dance.settings import LossSettings
+
+_SMALLEST_COUNT = 1e-3
+"""Below any share that a process has of a count: the mean of nothing is 0."""
 
 
 @dataclass
@@ -157,10 +161,15 @@ class GmdObjective(nn.Module):
 
     def _seam(self, logits: Tensor, context: Tensor, history: Tensor, batch: GmdBatch) -> dict[str, Tensor]:
         """Compare how abruptly drawn chunks follow own ones with how abruptly the real dance moves, where picked."""
-        if not (self.weights.seam and bool(batch.own.any())):
+        if not self.weights.seam:
             return {}
         row = torch.arange(len(history), device=history.device)[:, None].expand_as(batch.picks)
         own, before = batch.own[row, batch.picks].flatten(), history[row, batch.picks].flatten(0, 1)
+        counts = torch.stack([batch.own.sum(), own.sum()]).float()
+        anywhere, picked = mean_of_all(counts) if self.training else counts
+        # A process without own history has this loss all the same if another has: all of them add up the same terms.
+        if not anywhere:
+            return {}
         with torch.no_grad():
             chances = torch.softmax(logits[row, batch.picks].flatten(0, 1) / self.temperature, dim=-1)
             drawn = pick(chances, evenly(batch.own_noise[row, batch.picks].flatten(0, 1)[:, :1]))
@@ -170,7 +179,7 @@ class GmdObjective(nn.Module):
         latents = self.model.joined(latents, before)
         joints, _ = place_run(torch.cat([self.decoder(before)[:, -2:], self.decoder(latents)[:, :2]], dim=1))
         excess = (_abruptness(joints) - usual).relu().sum(-1)
-        return {"seam": self.weights.seam * (excess * own).sum() / own.sum().clamp(min=1)}
+        return {"seam": self.weights.seam * (excess * own).sum() / picked.clamp(min=_SMALLEST_COUNT)}
 
     def _body(self, latents: Tensor, batch: GmdBatch) -> dict[str, Tensor]:
         """Compare the bodies that predicted latents (B, N, L) decode to with the real ones, where picked."""

@@ -106,7 +106,7 @@ class VmcSettings(Section):
     targets: tuple[str, ...] = ()
     rotation_only: bool = False
     performer: str = ""
-    """Whose poses: "" the lead dancer, or "partner", "camera"."""
+    """Whose poses: "partner", "camera" ...; "": the lead dancer's or, where a band plays without one, "camera"."""
 
 
 class CameraSettings(Section):

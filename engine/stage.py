@@ -27,7 +27,7 @@ from engine.features import FeatureExtractor
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline
 from engine.playing.keys import parse_key
-from engine.playing.pipeline import PlayingPipeline
+from engine.playing.pipeline import CAMERA, PlayingPipeline
 from engine.playing.rule_composer import RuleComposer
 from engine.protocols import BeatTracker, Bridge, Composer, Core, Generator, Sensor
 from engine.scheduler import OutputScheduler, Timing
@@ -325,6 +325,10 @@ def _stage_info(settings: ShowSettings, pipeline: Pipeline | PlayingPipeline) ->
 def build_bridges(settings: ShowSettings, clock: Clock, pipeline: Pipeline | PlayingPipeline) -> list[Bridge]:
     """Return the bridges of the show, not yet open. Raises `UserError` for a target that cannot be read."""
     create_bridge = _load("bridges.registry", "create_bridge", "install the project again")
+    if isinstance(pipeline, PlayingPipeline) and pipeline.lead is None and not settings.vmc.performer:
+        # Where a band plays without a lead dancer, the one humanoid is who plays it.
+        vmc = settings.vmc.model_copy(update={"performer": CAMERA})
+        settings = settings.model_copy(update={"vmc": vmc})
     options = _bridge_options(settings, _stage_info(settings, pipeline))
     wanted = [("osc", target) for target in settings.osc.targets]
     wanted += [("vmc", target) for target in settings.vmc.targets]

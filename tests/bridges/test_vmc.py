@@ -9,6 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from bridges.vmc import VmcBridge
 from engine.body.skeleton import JOINT_NAMES, PARENTS, forward_kinematics
+from engine.clock import VirtualClock
+from engine.settings import load_show
+from engine.stage import Cast, build_bridges, build_pipeline, build_playing
 from engine.types import BeatEvent, PoseFrame
 from tests.bridges.udp_receiver import UdpReceiver
 
@@ -238,3 +241,28 @@ def test_a_marionette_is_one_performer(marionette):
     assert partner.show(frame("", 1.0)) == (None, {})
     assert partner.show(frame("partner", 0.25))[1]["Hips"][0][0] == pytest.approx(-0.25)
     partner.close()
+
+
+@pytest.mark.parametrize(
+    ("cast", "wished", "sent"),
+    [
+        (None, "", ""),
+        (Cast.BAND, "", "camera"),
+        (Cast.DUET, "", ""),
+        (Cast.DUET, "partner", "partner"),
+    ],
+)
+def test_the_lead_dancer_is_sent_or_else_who_plays_the_band(cast, wished, sent):
+    with UdpReceiver() as receiver:
+        target = "{}:{}".format(*receiver.getsockname())
+        overrides = [f'vmc.targets=["{target}"]', f'vmc.performer="{wished}"', "web.ports=[]"]
+        show = load_show(None, [*overrides, "dancer.model=idle", "band.model=rules", "beats.tracker=flux"])
+        core = build_pipeline(show) if cast is None else build_playing(show, cast=cast)
+        (bridge,) = build_bridges(show, VirtualClock(), core)
+        assert isinstance(bridge, VmcBridge)
+        bridge.open(lambda control: None)
+        for performer in ("", "camera", "partner"):
+            before = bridge.sender.sent
+            bridge.send(PoseFrame(0, 0, np.zeros((24, 3)), np.zeros(3), np.zeros(4), performer))
+            assert (bridge.sender.sent > before) == (performer == sent)
+        bridge.close()

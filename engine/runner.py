@@ -86,6 +86,7 @@ class LiveRunner:
         self._on_events = on_events
         self._inbox = Inbox(metrics, clock)
         self._stopping = threading.Event()
+        self._took_place = False
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._last_audio_ns = 0
         self._fed_until_ns = 0
@@ -109,9 +110,10 @@ class LiveRunner:
         self._thread.start()
         for sensor in self._sensors:
             sensor.start(self._inbox.put, self.report)
+        self._took_place = True
 
     def stop(self) -> None:
-        """Stop sensors, core and output, in this order; idempotent."""
+        """Stop sensors, core and output, in this order; idempotent. Of a show that never began no record is kept."""
         for sensor in self._sensors:
             sensor.stop()
         self._stopping.set()
@@ -119,7 +121,7 @@ class LiveRunner:
             self._thread.join(timeout=_END_S)
         self._scheduler.stop()
         if self._recorder is not None:
-            self._recorder.close()
+            (self._recorder.close if self._took_place else self._recorder.discard)()
             self._recorder = None
         gc.unfreeze()
 

@@ -5,6 +5,8 @@ A session is a folder:
 - `session.json`: engine version, the settings, who was on the stage, and at the end the digest of all poses and notes;
 - `observations.jsonl`: one line an observation, in order (camera frames as landmarks, no pictures);
 - `audio-NNN.wav`: 32-bit float samples; a new file whenever rate or channel count change.
+
+Once a second all of it is on the disk and readable, so that a show that is cut off keeps what was recorded until then.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +31,21 @@ from engine import __version__
 from engine.errors import UserError
 from engine.session_lines import from_line, to_line
 from engine.settings import ShowSettings
-from engine.types import AudioBlock, NoteEvent, Observation, OutputEvent, PoseFrame
+from engine.types import NS_PER_S, AudioBlock, NoteEvent, Observation, OutputEvent, PoseFrame
 
 _log = logging.getLogger(__name__)
 _QUEUE_LIMIT = 4096
+# At most so much of a show is lost with the power, or with the process.
+_SAVE_NS = NS_PER_S
 DANCE = "dance"
 """The cast of a show in which music drives the dancer; the others are those of `engine.stage.Cast`."""
 
 
 class OutputDigest:
-    """A running SHA-256 over everything in the PoseFrames and NoteEvents of a session."""
+    """A running SHA-256 over everything in the PoseFrames and NoteEvents of a session.
+
+    Without the crowd, which in a live show is computed elsewhere and does not come out of the core.
+    """
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -46,7 +57,7 @@ class OutputDigest:
             if isinstance(event, NoteEvent):
                 numbers = (event.channel, event.pitch, event.velocity, event.duration_ns)
                 self._hash.update(np.array([event.time_ns, event.source_ns, *numbers], dtype="<i8").tobytes())
-            if isinstance(event, PoseFrame):
+            if isinstance(event, PoseFrame) and not event.performer.isdecimal():
                 self._hash.update(np.array([event.time_ns, event.source_ns], dtype="<i8").tobytes())
                 for array in (event.rotations, event.translation_m, event.contacts):
                     self._hash.update(array.astype("<f4").tobytes())
@@ -74,12 +85,15 @@ class SessionRecorder:
     def __init__(self, folder: Path, settings: ShowSettings, cast: str = DANCE) -> None:
         if (folder / "session.json").exists():
             raise UserError(f"{folder} already holds a session", "give another folder, nothing is overwritten")
+        self._folder = folder
+        self._made_folder = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lines = (folder / "observations.jsonl").open("w", encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot record into {folder}", error.strerror or str(error)) from error
-        self._folder = folder
+        self._waiting_lines: list[str] = []
+        self._saved_ns: int | None = None
         self._about: dict[str, Any] = {
             "version": __version__,
             "cast": cast,
@@ -104,19 +118,40 @@ class SessionRecorder:
 
     def close(self) -> None:
         """Write what is left and the digest."""
-        self._queue.put(None)
-        self._thread.join(timeout=10.0)
+        self._end()
         self._about |= {"poses": self._digest.frames, "digest": self._digest.hexdigest(), "lost": self.lost}
         self._write_about()
 
+    def discard(self) -> None:
+        """End the record of a show that did not take place, and leave nothing of it behind."""
+        self._end()
+        names = ["session.json", "observations.jsonl", *map(_audio_name, range(self._files))]
+        with suppress(OSError):
+            for name in names:
+                (self._folder / name).unlink(missing_ok=True)
+            if self._made_folder:
+                self._folder.rmdir()
+
+    def _end(self) -> None:
+        self._queue.put(None)
+        self._thread.join(timeout=10.0)
+
     def _write_about(self) -> None:
-        text = json.dumps(self._about, indent=1)
-        (self._folder / "session.json").write_text(text + "\n", encoding="utf-8")
+        # In one piece: cut off in the middle it would take the settings, and all the record, with it.
+        new = self._folder / "session.json.new"
+        new.write_text(json.dumps(self._about, indent=1) + "\n", encoding="utf-8")
+        _onto_disk(new)
+        new.replace(self._folder / "session.json")
 
     def _run(self) -> None:
         try:
             while (observation := self._queue.get()) is not None:
                 self._write(observation)
+                self._saved_ns = observation.time_ns if self._saved_ns is None else self._saved_ns
+                if observation.time_ns - self._saved_ns >= _SAVE_NS:
+                    self._save()
+                    self._saved_ns = observation.time_ns
+            self._save()
         except (OSError, RuntimeError) as error:
             _log.error("recording stopped: %s", error)
             self.lost += 1
@@ -131,9 +166,8 @@ class SessionRecorder:
         if isinstance(observation, AudioBlock):
             rate, channels = observation.sample_rate_hz, observation.samples.shape[1]
             if self._audio is None or (self._audio.samplerate, self._audio.channels) != (rate, channels):
-                if self._audio is not None:
-                    self._audio.close()
-                name = self._folder / f"audio-{self._files:03d}.wav"
+                self._finish_audio()
+                name = self._folder / _audio_name(self._files)
                 self._audio = soundfile.SoundFile(name, "w", rate, channels, subtype="FLOAT", format="RF64")
                 self._files += 1
             self._audio.write(observation.samples)
@@ -146,7 +180,34 @@ class SessionRecorder:
             }
         else:
             line = to_line(observation)
-        self._lines.write(json.dumps(line) + "\n")
+        self._waiting_lines.append(json.dumps(line) + "\n")
+
+    def _save(self) -> None:
+        """Bring all that waits onto the disk: sound before lines, so that no line is there without its sound."""
+        if self._audio is not None:
+            # A header says how much follows, and is written when the file is closed.
+            self._finish_audio()
+            self._audio = soundfile.SoundFile(self._folder / _audio_name(self._files - 1), "r+")
+            self._audio.seek(0, soundfile.SEEK_END)
+        self._lines.writelines(self._waiting_lines)
+        self._waiting_lines.clear()
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+
+    def _finish_audio(self) -> None:
+        if self._audio is not None:
+            self._audio.close()
+            _onto_disk(self._folder / _audio_name(self._files - 1))
+
+
+def _audio_name(number: int) -> str:
+    return f"audio-{number:03d}.wav"
+
+
+def _onto_disk(path: Path) -> None:
+    """Wait until what was written to a file would survive the loss of power."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 class Session:
@@ -172,10 +233,25 @@ class Session:
     @property
     def has_sound(self) -> bool:
         """Whether sound was heard."""
-        return (self._folder / "audio-000.wav").exists()
+        return (self._folder / _audio_name(0)).exists()
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the show ended before its record was closed: the process was killed, or the power was lost."""
+        return self.digest is None
+
+    @property
+    def length_s(self) -> float:
+        """How much of the show is on record [s]."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            with (self._folder / "observations.jsonl").open(encoding="utf-8") as file:
+                lines = (line for line in file if line.endswith("\n"))
+                ends = [int(json.loads(line)["time_ns"]) for line in (*islice(lines, 1), *deque(lines, maxlen=1))]
+            return (ends[-1] - ends[0]) / NS_PER_S if ends else 0.0
+        return 0.0
 
     def observations(self) -> Iterator[Observation]:
-        """Yield the observations in the order in which the core saw them.
+        """Yield the observations in the order in which the core saw them; of a show that was cut off, what is whole.
 
         Raises:
             UserError: the record is damaged; what comes before the damage has been yielded.
@@ -194,7 +270,7 @@ class Session:
                         if audio is not None:
                             audio.close()
                         opened = int(entry["audio"])
-                        audio = soundfile.SoundFile(self._folder / f"audio-{opened:03d}.wav")
+                        audio = soundfile.SoundFile(self._folder / _audio_name(opened))
                     assert audio is not None
                     samples = audio.read(int(entry["frames"]), dtype="float32", always_2d=True)
                     if len(samples) < int(entry["frames"]):
@@ -203,6 +279,8 @@ class Session:
                         int(entry["index"]), int(entry["time_ns"]), samples, audio.samplerate, int(entry["gap"])
                     )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            if self.cut_off:
+                return
             raise UserError(f"the session in {self._folder} is damaged", str(error)) from error
         finally:
             if audio is not None:

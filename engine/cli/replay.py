@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from engine.errors import UserError
 from engine.protocols import Deliver, Report
 from engine.session import DANCE, Session
 from engine.stage import Cast
-from engine.types import NS_PER_S, Heartbeat, PoseFrame, StatusEvent
+from engine.types import NS_PER_S, Heartbeat, Observation, PoseFrame, StatusEvent
 
 
 class _SessionSensor:
@@ -62,7 +62,12 @@ class _SessionSensor:
 
 
 def replay_session(folder: Path, options: CommonOptions, render: Path | None, duration_s: float | None) -> None:
-    """Replay a session live, or render it and compare poses and notes with those of the show."""
+    """Replay a session live, or render it and compare poses and notes with those of the show.
+
+    Raises:
+        UserError: it is not a session, or damaged; what comes before the damage is rendered all the same.
+    """
+    console = Console(stderr=True)
     session = Session(folder)
     settings = session.settings
     flags = options.settings()
@@ -72,18 +77,41 @@ def replay_session(folder: Path, options: CommonOptions, render: Path | None, du
         cast = None if session.cast == DANCE else Cast(session.cast)
     except ValueError as error:
         raise UserError(f"{folder} was recorded with '{session.cast}' on the stage", "use a newer version") from error
+    if session.cut_off:
+        message = f"the show was cut off: {session.length_s:.1f} s of it are there"
+        console.print(f"[yellow]{message}[/]", highlight=False)
     if render is None:
         live = LiveShow(settings, cast=cast)
         sensor = _SessionSensor(session, f"the session in {folder}", live.clock, live.end)
         live.run([sensor], duration_s, heartbeat=cast is not None and not session.has_sound)
         return
-    if cast is None:
-        digest = render_observations(settings, session.observations(), render, 0.0).digest
-    else:
-        digest = play_observations(settings, cast, session.observations(), render, 0.0).digest
-    console = Console(stderr=True)
+    damage: list[UserError] = []
+    observations = _part(session, duration_s, damage)
+    try:
+        if cast is None:
+            digest = render_observations(settings, observations, render, 0.0).digest
+        else:
+            digest = play_observations(settings, cast, observations, render, 0.0).digest
+    except UserError as error:
+        # Where nothing comes before the damage, that is what is wrong.
+        raise damage[0] if damage else error from None
+    if damage:
+        raise UserError(damage[0].problem, f"{damage[0].remedy}; what comes before is in {render}")
     if session.lost:
         console.print(f"[yellow]{session.lost} observations were not recorded (slow disk): the output differs[/]")
-    elif session.digest is not None:
+    elif session.digest is not None and duration_s is None:
         same = digest == session.digest
         console.print("identical to the show" if same else "[red]not identical to the show[/] (other weights or code?)")
+
+
+def _part(session: Session, duration_s: float | None, damage: list[UserError]) -> Iterator[Observation]:
+    """Yield the first `duration_s` seconds of a session (None: all of it), until its damage, which is then noted."""
+    begin_ns: int | None = None
+    try:
+        for observation in session.observations():
+            begin_ns = observation.time_ns if begin_ns is None else begin_ns
+            if duration_s is not None and observation.time_ns - begin_ns > duration_s * NS_PER_S:
+                return
+            yield observation
+    except UserError as error:
+        damage.append(error)

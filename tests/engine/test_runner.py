@@ -7,16 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine import runner as runner_module
 from engine.clock import SessionClock, VirtualClock
+from engine.errors import UserError
 from engine.metrics import Metrics
 from engine.priority import Rank, ask_for_real_time
+from engine.protocols import Deliver, Report
 from engine.runner import LiveRunner
 from engine.scheduler import OutputScheduler, Timing
+from engine.session import Session, SessionRecorder
+from engine.settings import ShowSettings
 from engine.types import (
     NS_PER_S,
     AudioBlock,
@@ -214,12 +219,36 @@ def test_after_a_hole_sound_is_heard_again_however_late_it_arrives(delay_ms: int
                 continue
             sent += 1
             source.deliver(AudioBlock(480 * (hop - 1), clock.now_ns() - delay_ns, ones, 48_000))
-            wait_until(lambda: heard() == sent, "sound was taken for older than the silence")
+            wait_until(lambda count=sent: heard() == count, "sound was taken for older than the silence")
     finally:
         runner.stop()
     times = [o.time_ns for o in core.observations]
     assert times == sorted(times)
     assert metrics.counter("audio_lost_episodes") == 1
+
+
+class Absent(Source):
+    """A sensor that cannot be opened."""
+
+    def start(self, deliver: Deliver, report: Report) -> None:
+        raise UserError("no such device", "plug it in")
+
+
+def test_of_a_show_whose_device_cannot_be_opened_no_record_is_left(tmp_path: Path) -> None:
+    def show(source: Source) -> LiveRunner:
+        clock, metrics, recorder = SessionClock(), Metrics(), SessionRecorder(tmp_path / "night", ShowSettings())
+        scheduler = OutputScheduler(clock, [], metrics, Timing(NS_PER_S // 60, 0, 0))
+        return LiveRunner(Pulse(), scheduler, [source], clock, metrics, recorder, heartbeat=True)
+
+    runner = show(Absent())
+    with pytest.raises(UserError, match="no such device"):
+        runner.start()
+    runner.stop()
+    assert not (tmp_path / "night").exists()
+    runner = show(Source())
+    runner.start()
+    runner.stop()
+    assert not Session(tmp_path / "night").cut_off
 
 
 class Glance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,19 @@ from engine.playing.rule_composer import RuleComposer
 from engine.render import collect
 from engine.session import OutputDigest, Session, SessionRecorder
 from engine.settings import ShowSettings, load_show
-from engine.types import AudioBlock, ControlEvent, NoteEvent, Observation, PoseLandmarks, TempoReference
+from engine.types import (
+    NS_PER_S,
+    AudioBlock,
+    ControlEvent,
+    NoteEvent,
+    Observation,
+    PoseFrame,
+    PoseLandmarks,
+    TempoReference,
+)
 from tests.engine.dance_poses import dance, make_playing
 from tests.engine.fakes import blocks, make_pipeline, music
+from tests.waiting import wait_until
 
 
 def show() -> list[Observation]:
@@ -159,3 +170,66 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "observations.jsonl").write_text(lines.replace(f'"{damage}": "', f'"{damage}": "AAAA', 1))
     with pytest.raises(UserError, match="damaged"):
         list(Session(tmp_path).observations())
+
+
+def same(one: Observation, two: Observation) -> bool:
+    if isinstance(one, AudioBlock) and isinstance(two, AudioBlock):
+        return one.time_ns == two.time_ns and bool((one.samples == two.samples).all())
+    return one == two
+
+
+def test_a_show_that_is_cut_off_keeps_all_but_its_last_second(tmp_path: Path) -> None:
+    recorder = SessionRecorder(tmp_path / "night", ShowSettings())
+    observed = show()
+    for observation in observed:
+        recorder.record(observation, [])
+    try:
+        cut = Session(tmp_path / "night")
+        assert cut.cut_off
+        end_ns = observed[-1].time_ns - NS_PER_S
+        wait_until(lambda: any(o.time_ns >= end_ns for o in cut.observations()), "it is not on the disk")
+        shutil.copytree(tmp_path / "night", tmp_path / "killed")
+    finally:
+        recorder.close()
+    assert not Session(tmp_path / "night").cut_off
+    whole = list(Session(tmp_path / "killed").observations())
+    assert all(same(one, two) for one, two in zip(observed, whole, strict=False))
+    assert Session(tmp_path / "killed").length_s == (whole[-1].time_ns - whole[0].time_ns) / NS_PER_S
+
+    lines = tmp_path / "killed" / "observations.jsonl"
+    lines.write_text(lines.read_text()[:-20])
+    assert len(list(Session(tmp_path / "killed").observations())) == len(whole) - 1, "a line that is cut is left out"
+    audio = tmp_path / "killed" / "audio-000.wav"
+    audio.write_bytes(audio.read_bytes()[: audio.stat().st_size // 2])
+    assert 100 < len(list(Session(tmp_path / "killed").observations())) < 200, (
+        "and what has no sound, with all after it"
+    )
+    audio.unlink()
+    assert not list(Session(tmp_path / "killed").observations())
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_a_show_that_did_not_take_place_nothing_is_left(tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "night"
+    if there:
+        folder.mkdir()
+    recorder = SessionRecorder(folder, ShowSettings())
+    for observation in show():
+        recorder.record(observation, [])
+    recorder.discard()
+    assert folder.exists() == there
+    assert not there or not list(folder.iterdir())
+    SessionRecorder(folder, ShowSettings()).discard()
+
+
+def test_a_crowd_is_not_in_the_digest() -> None:
+    def pose(performer: str) -> PoseFrame:
+        return PoseFrame(1, 0, np.zeros((24, 3)), np.zeros(3), np.zeros(4), performer)
+
+    def digest(*performers: str) -> tuple[int, str]:
+        total = OutputDigest()
+        total.add([pose(performer) for performer in performers])
+        return total.frames, total.hexdigest()
+
+    assert digest("", "1", "23", "camera") == digest("", "camera")
+    assert digest("") != digest("", "partner")

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import UserError
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+Device = Annotated[str, Field(coerce_numbers_to_str=True)]
+"""A name, or an index, which TOML has as a number."""
 
 
 class Section(BaseModel):
@@ -27,9 +29,9 @@ class Section(BaseModel):
 class AudioSettings(Section):
     """[audio]: where the music comes from."""
 
-    device: str | None = None
+    device: Device | None = None
     """Input device by name (a part of it is enough) or index; None: the system's default input."""
-    output_device: str | None = None
+    output_device: Device | None = None
     """Where an audio file is played; None: the system's default output."""
     block_samples: Annotated[int, Field(ge=32, le=8192)] = 256
     """PortAudio buffer size: 256 at 48 kHz is 5.3 ms."""
@@ -112,7 +114,7 @@ class VmcSettings(Section):
 class CameraSettings(Section):
     """[camera]: who is watched, and how."""
 
-    device: str | None = None
+    device: Device | None = None
     """Camera by index or by a part of its name; None: the first."""
     width: Annotated[int, Field(ge=160, le=3840)] = 1280
     height: Annotated[int, Field(ge=120, le=2160)] = 720
@@ -212,7 +214,7 @@ class SynthSettings(Section):
 
     soundfont: str | None = None
     """A .sf2 or .sf3 file: notes are sounded here (extra "synth")."""
-    output_device: str | None = None
+    output_device: Device | None = None
     gain_db: Annotated[float, Field(ge=-60.0, le=12.0)] = -6.0
 
 

@@ -30,6 +30,7 @@ from engine.cli.options import (
     StyleOption,
     VmcOption,
     WebOption,
+    check_seconds,
 )
 from engine.errors import UserError
 
@@ -240,7 +241,9 @@ def check(
 
 @app.command()
 def bench(
-    seconds: Annotated[float, typer.Option("--seconds", help="Length of the paced run.")] = 30.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Length of the paced run.", callback=check_seconds)
+    ] = 30.0,
     json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures there.")] = None,
     compare: Annotated[Path | None, typer.Option("--compare", metavar="OLD", help="Print ratios to OLD.")] = None,
     load: Annotated[bool, typer.Option("--load/--no-load", help="Also beside a busy process.")] = False,

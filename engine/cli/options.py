@@ -11,6 +11,17 @@ import typer
 from engine.errors import UserError
 from engine.settings import ShowSettings, load_show
 
+# A show that lasts thirty years is one without an end.
+_LONGEST_S = 1e9
+
+
+def check_seconds(param: typer.CallbackParam, value: float | None) -> float | None:
+    """Return a length of time as it is. Raises `UserError` if nothing can last so long."""
+    if value is None or 0.0 < value <= _LONGEST_S:
+        return value
+    raise UserError(f"{param.opts[0]} cannot be {value:g}", "give a number of seconds above 0")
+
+
 ShowOption = Annotated[Path | None, typer.Option("--show", help="Show file (TOML) with any of the settings.")]
 OscOption = Annotated[list[str] | None, typer.Option("--osc", metavar="HOST:PORT", help="Send OSC there. Repeatable.")]
 VmcOption = Annotated[list[str] | None, typer.Option("--vmc", metavar="HOST:PORT", help="Send VMC there. Repeatable.")]
@@ -25,7 +36,10 @@ StyleOption = Annotated[str | None, typer.Option("--style", help="Dance style, o
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME|DIR", help="Who dances: a shipped model, or an exported one.")
 ]
-DurationOption = Annotated[float | None, typer.Option("--duration", metavar="SECONDS", help="Stop after this long.")]
+DurationOption = Annotated[
+    float | None,
+    typer.Option("--duration", metavar="SECONDS", help="Stop after this long.", callback=check_seconds),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting of a show file.")]
 RenderOption = Annotated[Path | None, typer.Option("--render", metavar="DIR", help="Offline, into files; no devices.")]
 RecordOption = Annotated[Path | None, typer.Option("--record", metavar="DIR", help="Record the session for `replay`.")]

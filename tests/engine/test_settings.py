@@ -55,6 +55,15 @@ def test_a_wrong_show_gives_one_line_that_names_it(tmp_path: Path, text: str, sa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["audio.device", "audio.output_device", "camera.device", "synth.output_device"])
+def test_a_device_may_be_a_name_or_an_index(key: str) -> None:
+    section, name = key.split(".")
+    given = [getattr(getattr(load_show(None, [f"{key}={text}"]), section), name) for text in ("2", '"2"', "Scarlett")]
+    assert given == ["2", "2", "Scarlett"]
+    with pytest.raises(UserError, match=key):
+        load_show(None, [f"{key}=true"])
+
+
 @pytest.mark.parametrize("override", ["dancer.energy", "=3", "dancer..x=1", "dancer.energy.deep=1", "nonsense=1"])
 def test_a_wrong_override_is_refused(override: str) -> None:
     with pytest.raises(UserError):

@@ -87,6 +87,35 @@ def test_a_recorded_show_is_replayed_to_the_byte(pasdedeux: Typist, song: Path, 
     assert json.loads((tmp_path / "night" / "session.json").read_text())["poses"] > 30
 
 
+def test_of_a_session_a_part_is_rendered_and_what_is_left_of_a_broken_one(
+    pasdedeux: Typist, song: Path, tmp_path: Path
+) -> None:
+    night = tmp_path / "night"
+    done = pasdedeux("dance", song, "--duration", 3, "--web", "off", "--record", night, *IDLE)
+    assert done.returncode == 0, done.stderr
+
+    def replayed(*arguments: object) -> tuple[int, float, str]:
+        done = pasdedeux("replay", night, "--render", tmp_path / "again", *arguments)
+        with np.load(tmp_path / "again" / "dance.npz") as dance:
+            return done.returncode, len(dance["time_s"]) / 60.0, done.stderr
+
+    code, seconds, _ = replayed("--duration", 1)
+    assert code == 0
+    assert seconds < 2.0
+    audio = night / "audio-000.wav"
+    audio.write_bytes(audio.read_bytes()[: audio.stat().st_size // 2])
+    code, seconds, said = replayed()
+    assert code == 2
+    assert 1.0 < seconds < 2.7
+    assert said.splitlines()[-1].startswith(f"error: the session in {night} is damaged")
+    assert f"what comes before is in {tmp_path / 'again'}" in said
+    about = json.loads((night / "session.json").read_text())
+    (night / "session.json").write_text(json.dumps({"settings": about["settings"]}))
+    code, _, said = replayed()
+    assert code == 0, said
+    assert "the show was cut off:" in said
+
+
 def test_check_says_ready_or_what_to_fix(pasdedeux: Typist, song: Path) -> None:
     port = unshared_port()
     with socket.create_server(("127.0.0.1", port)):
@@ -120,6 +149,10 @@ def _bad_inputs(tmp_path: Path) -> dict[str, list[object]]:
         "no such device": ["dance", "No Such Device", "--web", "off", *IDLE],
         "not a session": ["replay", tmp_path],
         "into a file": ["dance", DEMO, "--duration", "2", "--render", show / "sub", *IDLE],
+        **{
+            f"{seconds} seconds": ["dance", DEMO, "--duration", seconds, "--render", tmp_path / "o", *IDLE]
+            for seconds in ("nan", "inf", "-1", "0")
+        },
         "no data": ["prepare", "--data", tmp_path, "--out", tmp_path / "o"],
     }
 

@@ -115,14 +115,20 @@ class Pipeline:
             self.metrics.count("controls_refused")
             self._report("controls", "warning", str(error), event.time_ns)
             return
+        self._echo(event.time_ns, event.name, value)
+
+    def _echo(self, time_ns: int, name: str, value: controls.ControlValue) -> None:
+        """Say what took effect, to the crowd too."""
         if self._troupe is not None:
-            self._troupe.wish(Wish(event.name, value))
-        self._events.append(ControlEvent(event.time_ns, event.name, value))
+            self._troupe.wish(Wish(name, value))
+        self._events.append(ControlEvent(time_ns, name, value))
 
     def _control_dancer(self, name: str, value: controls.ControlValue) -> controls.ControlValue:
         """Carry out one of the dancer's controls; return the value that took effect."""
         dancer = self.dancer
         if name == "panic":
+            if dancer.held:
+                self._echo(self._now_ns, "hold", 0.0)
             dancer.panic()
         elif name == "hold":
             dancer.hold(value == 1.0)
@@ -145,7 +151,7 @@ class Pipeline:
             ("energy", self.dancer.energy),
             ("mirror", float(self.dancer.mirror)),
         ):
-            self._events.append(ControlEvent(self._now_ns, control, value))
+            self._echo(self._now_ns, control, value)
         return name
 
     def report_model(self, level: str, message: str) -> None:

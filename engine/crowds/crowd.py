@@ -123,14 +123,15 @@ class Crowd:
         self._places = places(crowd.size, crowd.spacing_m)[share.start : share.stop]
         ensemble = Ensemble(company, len(share))
         radius_m = max(0.5, 0.6 * crowd.spacing_m)
+        # Every other dancer is the mirror image: a crowd in one direction looks like a copy.
+        self._turned = [crowd.mirror_alternate and index % 2 == 1 for index in share]
         self.dancers = []
         for place, index in enumerate(share):
             own = settings.dancer.model_copy(
                 update={
                     "seed": settings.dancer.seed + 1 + index,
                     "stage_radius_m": radius_m,
-                    # Every other dancer is the mirror image: a crowd in one direction looks like a copy.
-                    "mirror": settings.dancer.mirror ^ (crowd.mirror_alternate and index % 2 == 1),
+                    "mirror": settings.dancer.mirror ^ self._turned[place],
                 }
             )
             # A dancer has a guard of their own by nature; in a crowd it stands idle.
@@ -170,6 +171,11 @@ class Crowd:
         """Let everybody dance with an energy."""
         for dancer in self.dancers:
             dancer.energy = energy
+
+    def set_mirror(self, on: bool) -> None:
+        """Swap everybody's left and right; who was the mirror image of the others still is."""
+        for dancer, turned in zip(self.dancers, self._turned, strict=True):
+            dancer.set_mirror(on ^ turned)
 
     def panic(self) -> None:
         """Bring everybody back to a safe neutral pose."""

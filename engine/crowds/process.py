@@ -93,6 +93,8 @@ class TroupeHere:
             crowd.set_style(value)
         elif wish.name == "energy" and isinstance(value, float):
             crowd.set_energy(value)
+        elif wish.name == "mirror":
+            crowd.set_mirror(value == 1.0)
         elif wish.name == "panic":
             crowd.panic()
         elif wish.name == "hold":

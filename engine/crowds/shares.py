@@ -2,7 +2,8 @@
 
 Each process has a contiguous share of the dancers and hears all that the lead hears. Should one fall behind, hops pile
 up to a limit and are then left out, and poses whose time has passed are not made: its share gets choppy while the lead
-dances on. Should one die, its share alone stops; it is reported and begun again.
+dances on. Controls are never left out. Should one die, its share alone stops; it is reported, begun again, and told
+what was wished meanwhile and before.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _START_S = 300.0
 """A card's engine is compiled at the first start."""
 _RESTART_S = 2.0
 _END_S = 10.0
-_CONTROLS = frozenset({"style", "energy", "panic", "hold"})
+_CONTROLS = frozenset({"style", "energy", "mirror", "panic", "hold"})
 
 
 def share_out(size: int, processes: int, cores: int) -> list[range]:
@@ -117,7 +118,7 @@ class TroupeElsewhere:
         packed = bytes(ForkingPickler.dumps(hop))
         for member in self._members:
             member.newest_ns = hop.end_ns
-            member.put(packed)
+            member.hear(packed)
         return ()
 
     def wish(self, wish: Wish) -> None:
@@ -125,7 +126,7 @@ class TroupeElsewhere:
         if wish.name in _CONTROLS:
             packed = bytes(ForkingPickler.dumps(wish))
             for member in self._members:
-                member.put(packed)
+                member.wish(wish.name, packed)
 
 
 class _Process:
@@ -134,18 +135,24 @@ class _Process:
     def __init__(self, who: str, build: Callable[[], Share], metrics: Metrics) -> None:
         self._who, self._build, self._metrics = who, build, metrics
         self._waiting: queue.Queue[bytes] = queue.Queue(_WAITING_HOPS)
+        # The last of each name, in the order in which they came; replaced, never changed, so that no thread need wait.
+        self._wishes: dict[str, bytes] = {}
         self._stopping = threading.Event()
         self._connection: Connection | None = None
         self._thread: threading.Thread | None = None
         self.newest_ns = 0
         self.process: multiprocessing.process.BaseProcess | None = None
 
-    def put(self, packed: bytes) -> None:
-        """Let a message wait to be sent, if there is room."""
+    def hear(self, packed: bytes) -> None:
+        """Let a hop wait to be sent, if there is room."""
         try:
             self._waiting.put_nowait(packed)
         except queue.Full:
             self._metrics.count("crowd_hops_dropped")
+
+    def wish(self, name: str, packed: bytes) -> None:
+        """Let a control be sent before all hops that wait."""
+        self._wishes = {key: value for key, value in self._wishes.items() if key != name} | {name: packed}
 
     def launch(self) -> None:
         """Start the process."""
@@ -212,18 +219,25 @@ class _Process:
                 self._waiting.get_nowait()
 
     def _serve(self, on_frames: OnFrames) -> None:
-        """Pass messages on until the process is lost, or the show ends."""
+        """Pass messages on until the process is lost, or the show ends; first of all what has been wished so far."""
         connection, self._connection = self._connection, None
         assert connection is not None
+        told: dict[str, bytes] = {}
         reader = threading.Thread(target=self._read, args=(connection, on_frames), name="crowd reader", daemon=True)
         reader.start()
         try:
             while not self._stopping.is_set():
                 try:
-                    connection.send_bytes(self._waiting.get(timeout=0.1))
+                    hop = self._waiting.get(timeout=0.1)
                 except queue.Empty:
                     if not reader.is_alive():
                         break
+                    continue
+                for name, wish in self._wishes.items():
+                    if told.get(name) is not wish:
+                        connection.send_bytes(wish)
+                        told[name] = wish
+                connection.send_bytes(hop)
             if self._stopping.is_set():
                 # A closed pipe would not tell it: a reader that waits keeps its end open.
                 connection.send(None)

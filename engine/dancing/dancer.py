@@ -134,6 +134,11 @@ class Dancer:
         self._seam |= on != self._mirror
         self._mirror = on
 
+    @property
+    def held(self) -> bool:
+        """Whether the dancer is frozen."""
+        return self._hold
+
     def hold(self, on: bool) -> None:
         """Freeze in the pose, or go on."""
         self._hold = on

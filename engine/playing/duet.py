@@ -108,7 +108,7 @@ class Duo:
     def control(
         self, name: str, value: controls.ControlValue, now_ns: int
     ) -> tuple[controls.ControlValue, list[OutputEvent]]:
-        """Carry out a control; return the value that took effect, and echoes of what a scene set.
+        """Carry out a control; return the value that took effect, and echoes of what a scene set or a panic let go.
 
         Raises:
             ValueError: a style or scene that is not known.
@@ -122,6 +122,8 @@ class Duo:
             states = (("style", lead.style), ("energy", lead.energy), ("mirror", float(lead.mirror)))
             echoes += [ControlEvent(now_ns, key, state) for key, state in states]
             return value, echoes
+        if name == "panic" and self.lead.held:
+            echoes.append(ControlEvent(now_ns, "hold", 0.0))
         for dancer in self.dancers:
             if name == "panic":
                 dancer.panic()

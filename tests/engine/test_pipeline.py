@@ -206,6 +206,13 @@ def test_hold_freezes_and_lets_go_smoothly() -> None:
     assert moved.max() < 0.2, "and no jump anywhere"
 
 
+def test_a_panic_that_lets_go_of_a_hold_says_so() -> None:
+    pipeline = make_pipeline()
+    pipeline.push(ControlEvent(0, "hold", 1.0))
+    assert pipeline.push(ControlEvent(0, "panic")) == [ControlEvent(0, "hold", 0.0), ControlEvent(0, "panic")]
+    assert pipeline.push(ControlEvent(0, "panic")) == [ControlEvent(0, "panic")]
+
+
 def test_it_stays_on_the_stage() -> None:
     settings = load_show(None, ["dancer.stage_radius_m=2"])
     frames = poses(run(make_pipeline(settings=settings), 40.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import re
 import socket
 import threading
@@ -18,11 +19,12 @@ from bridges.registry import create_bridge
 from engine.clock import Clock, SessionClock, VirtualClock
 from engine.crowds.crowd import Crowd, places
 from engine.crowds.process import Hop, Share, TroupeHere, Wish
-from engine.crowds.shares import TroupeElsewhere, share_out
+from engine.crowds.shares import TroupeElsewhere, _Process, share_out
 from engine.dancing.idle_generator import IdleGenerator
 from engine.errors import UserError
-from engine.features import FeatureSpec
+from engine.features import FeatureExtractor, FeatureSpec
 from engine.metrics import Metrics
+from engine.pipeline import Pipeline
 from engine.protocols import Bridge
 from engine.scheduler import OutputScheduler, Timing
 from engine.settings import ShowSettings, load_show
@@ -32,11 +34,13 @@ from engine.types import (
     AudioBlock,
     BeatState,
     BeatTimeline,
+    ControlEvent,
     MotionChunk,
     MotionRequest,
     PoseFrame,
     StatusEvent,
 )
+from tests.engine.fakes import SteadyTracker, Walker
 from tests.waiting import wait_until
 
 BEAT = BeatState(BeatTimeline(120.0, 0.0, 0), 0.9, 4, 0)
@@ -135,6 +139,41 @@ def test_a_change_of_style_reaches_all_and_costs_no_further_steps() -> None:
     assert {request.style for request in company.asked[-1]} == {"rumba"}
 
 
+class _Listener:
+    """A crowd that only keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.wishes: list[Wish] = []
+
+    def hear(self, hop: Hop) -> Sequence[PoseFrame]:
+        return ()
+
+    def wish(self, wish: Wish) -> None:
+        self.wishes.append(wish)
+
+
+def test_what_a_scene_sets_is_wished_of_the_crowd_too() -> None:
+    settings = ShowSettings.model_validate({"scenes": {"slow": {"style": "waltz", "energy": 0.1, "mirror": True}}})
+    crowd = _Listener()
+    core = Pipeline(settings, SteadyTracker(), Walker(), FeatureExtractor(), Metrics(), crowd)
+    core.push(ControlEvent(0, "scene", "slow"))
+    assert crowd.wishes[:-1] == [Wish("style", "waltz"), Wish("energy", 0.1), Wish("mirror", 1.0)]
+
+
+@pytest.mark.parametrize("alternate", [True, False])
+def test_mirrored_every_other_dancer_is_still_the_mirror_image(alternate: bool) -> None:
+    size, setting = 4, f"crowd.mirror_alternate={str(alternate).lower()}"
+    crowd, _ = _crowd(size, setting, share=range(1, 4))
+    before = [dancer.mirror for dancer in crowd.dancers]
+    assert before == [alternate, False, alternate]
+    troupe = TroupeHere(crowd, _settings(size, setting))
+    for _ in range(2):
+        troupe.wish(Wish("mirror", 1.0))
+        assert [dancer.mirror for dancer in crowd.dancers] == [not was for was in before]
+    troupe.wish(Wish("mirror", 0.0))
+    assert [dancer.mirror for dancer in crowd.dancers] == before
+
+
 def test_the_pipeline_emits_the_crowd_beside_the_lead_and_is_deterministic() -> None:
     settings = _settings(3, "dancer.backend=cpu")
     random = np.random.default_rng(0)
@@ -164,6 +203,7 @@ def _evening(troupe: TroupeHere) -> dict[str, list[PoseFrame]]:
         333: Wish("style", "rumba"),
         # At several places within a chunk: the servos have everybody's motion at a tick of their own.
         **{hop: Wish("panic", None) for hop in (215, 252, 277, 296, 385, 645, 678, 1325)},
+        460: Wish("mirror", 1.0),
         700: Wish("hold", 1.0),
         730: Wish("hold", 0.0),
     }
@@ -381,6 +421,35 @@ def test_a_share_that_is_behind_drops_hops_instead_of_blocking() -> None:
     for hop in range(150):
         troupe.hear(Hop(hop * HOP_NS, BEAT, SILENCE, True))
     assert metrics.counter("crowd_hops_dropped") == 50
+
+
+def test_wishes_come_before_all_that_waits_and_who_begins_again_is_told_them_anew() -> None:
+    member = _Process("dancers 1 to 2", _build_broken, Metrics())
+    troupe = TroupeElsewhere({}, Metrics())
+    troupe._members = [member]
+
+    def first_told(count: int) -> list[Hop | Wish]:
+        """Be a process that is lost after so many messages; return them."""
+        member._connection, theirs = multiprocessing.Pipe()
+        serving = threading.Thread(target=member._serve, args=(lambda frames: None,))
+        serving.start()
+        messages = [theirs.recv() for _ in range(count)]
+        theirs.close()
+        serving.join()
+        return messages
+
+    for hop in range(150):
+        troupe.hear(Hop(hop * HOP_NS, BEAT, SILENCE, True))
+    for wish in (Wish("hold", 1.0), Wish("panic", None), Wish("tap", None), Wish("energy", 0.2), Wish("energy", 0.9)):
+        troupe.wish(wish)
+    wished = [Wish("hold", 1.0), Wish("panic", None), Wish("energy", 0.9)]
+    told = first_told(5)
+    assert told[:3] == wished
+    assert all(isinstance(message, Hop) for message in told[3:]), "once is enough"
+    for hop in range(150):
+        troupe.hear(Hop(hop * HOP_NS, BEAT, SILENCE, True))
+    troupe.wish(Wish("hold", 1.0))
+    assert first_told(3) == [Wish("panic", None), Wish("energy", 0.9), Wish("hold", 1.0)]
 
 
 def test_who_is_behind_makes_no_poses_for_times_that_have_passed() -> None:

@@ -77,6 +77,16 @@ def test_controls_reach_everybody() -> None:
     assert core.band.energy == 0.9
 
 
+def test_a_panic_that_lets_go_of_a_hold_says_so() -> None:
+    core = duet()
+    core.push(ControlEvent(0, "hold", 1.0))
+    assert [e for e in core.push(ControlEvent(0, "panic")) if isinstance(e, ControlEvent)] == [
+        ControlEvent(0, "hold", 0.0),
+        ControlEvent(0, "panic"),
+    ]
+    assert [e for e in core.push(ControlEvent(0, "panic")) if isinstance(e, ControlEvent)] == [ControlEvent(0, "panic")]
+
+
 class TestInnerEar:
     def test_it_hears_notes_where_they_are(self) -> None:
         ear = InnerEar(FeatureExtractor())

@@ -105,12 +105,15 @@ class OutputScheduler:
         self._backoff: dict[int, int] = {}
 
     def put(self, events: Iterable[OutputEvent]) -> None:
-        """Add events to be sent at their times. A panic takes back the notes that are still to come."""
+        """Add events to be sent at their times.
+
+        A panic takes back the notes that are still to come. Their ends, and those of notes that sound, leave at once;
+        who times notes itself ends them by itself.
+        """
         with self._condition:
             for event in events:
                 if isinstance(event, ControlEvent) and event.name == "panic":
-                    self._queue = [entry for entry in self._queue if not isinstance(entry[2], NoteEvent | _Ahead)]
-                    heapq.heapify(self._queue)
+                    self._end_notes()
                 send_ns = self._send_time(event)
                 if self._ahead and isinstance(event, NoteEvent):
                     heapq.heappush(self._queue, (send_ns - self._note_lead_ns, next(self._order), _Ahead(event)))
@@ -137,6 +140,17 @@ class OutputScheduler:
             self._condition.notify()
         if self._thread is not None:
             self._thread.join(timeout=_END_S)
+
+    def _end_notes(self) -> None:
+        """Take back the notes of the queue, and let the ends among them leave at once."""
+        kept: list[tuple[int, int, OutputEvent | _Ahead]] = []
+        for send_ns, order, event in self._queue:
+            if isinstance(event, NoteEvent) and event.velocity == 0:
+                kept.append((0, order, event))
+            elif not isinstance(event, NoteEvent | _Ahead):
+                kept.append((send_ns, order, event))
+        heapq.heapify(kept)
+        self._queue = kept
 
     def _send_time(self, event: OutputEvent) -> int:
         timing = self._timing

@@ -340,6 +340,11 @@ class BeatFollower:
             self._bar_origin = round(self._timeline.beat_at(int(event.time_ns))) % self._beats_per_bar
             self._bar_chosen, self._bar_claim = True, None
 
+    @property
+    def offset_beats(self) -> float:
+        """By how much the performer has nudged the beat: + is later than what is heard, or than who leads says."""
+        return self._offset_beats
+
     def set_external(self, timeline: BeatTimeline | None) -> None:
         """Follow a timeline from outside (Ableton Link, MIDI clock) instead of the tracker; None: listen again."""
         if timeline is None and self._external is not None:
@@ -348,7 +353,7 @@ class BeatFollower:
 
     def _follow_external(self, timeline: BeatTimeline) -> None:
         now = self._now_ns
-        here, there = self._timeline.beat_at(now), timeline.beat_at(now)
+        here, there = self._timeline.beat_at(now), timeline.beat_at(now) - self._offset_beats
         there += round(here - there)
         period = 60 * NS_PER_S / min(max(timeline.tempo_bpm, _SLOWEST_BPM), _FASTEST_BPM)
         self._goal = _Goal(there, float(now), period)

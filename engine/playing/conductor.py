@@ -109,9 +109,9 @@ class Conductor:
         self._playing = reference.playing
         timeline = BeatTimeline(reference.tempo_bpm, reference.beat, reference.time_ns)
         self._follower.set_external(timeline)
-        # Its bar is ours: four beats, from its beat 0.
+        # Its bar is ours: four beats, from its beat 0, as far as the performer has nudged it.
         downbeat = round(reference.beat / _BEATS_PER_BAR) * _BEATS_PER_BAR
-        downbeat_ns = timeline.time_of(downbeat)
+        downbeat_ns = timeline.time_of(downbeat + self._follower.offset_beats)
         if self._state.bar_beat(round(self._state.timeline.beat_at(downbeat_ns))) != 1:
             self._follower.control(ControlEvent(downbeat_ns, "downbeat"))
 

@@ -257,6 +257,21 @@ def test_panic_takes_back_the_notes_that_are_still_to_come() -> None:
     assert stage.listener.poses()
 
 
+def test_on_panic_the_ends_leave_at_once() -> None:
+    stage = Stage()
+
+    def note(time_ms: int, pitch: int, velocity: int) -> NoteEvent:
+        return NoteEvent(time_ms * MS, 0, 0, pitch, velocity, 1)
+
+    # One sounds and its end waits; the next waits. Then, as the core says it: the ends, and the panic.
+    stage.scheduler.put([note(20, 40, 100), note(90, 40, 0), note(90, 43, 100)])
+    stage.run_to(40 * MS)
+    stage.scheduler.put([note(91, 43, 0), ControlEvent(40 * MS, "panic")])
+    stage.run_to(200 * MS)
+    notes = [(sent // MS, e.pitch, e.velocity) for sent, e in stage.listener.got if isinstance(e, NoteEvent)]
+    assert notes == [(20, 40, 100), (41, 40, 0), (41, 43, 0)]
+
+
 class Ahead(Listener):
     """A bridge that times notes itself."""
 
@@ -289,9 +304,9 @@ def test_who_times_notes_itself_is_given_them_ahead() -> None:
     assert [event.time_ns // MS for _, event in plain.got if isinstance(event, NoteEvent)] == [15, 100, 130]
     assert not any(isinstance(event, NoteEvent) for _, event in early.got)
     assert len(early.poses()) == len(plain.poses()) == 1
-    scheduler.put([ControlEvent(140 * MS, "panic")])
+    scheduler.put([NoteEvent(180 * MS, 0, 0, 60, 0, 0), ControlEvent(140 * MS, "panic")])
     run_to(300)
-    assert len(early.ahead) == 3, "panic takes back what is still to be handed over"
+    assert len(early.ahead) == 3, "panic takes back what is still to be handed over, and its ends: it ends all itself"
     early.broken = True
     scheduler.put([NoteEvent(400 * MS, 0, 0, 61, 100, 1)])
     run_to(420)

@@ -205,6 +205,15 @@ def test_external_timeline_is_followed_and_let_go() -> None:
     assert abs(phase_error_s(state, now, 120)) < 0.01
 
 
+def test_a_nudge_shifts_an_external_timeline() -> None:
+    follower = BeatFollower()
+    follower.set_external(BeatTimeline(120.0, 1000.0, 0))
+    run(follower, 0, 5, None)
+    follower.control(ControlEvent(5 * NS_PER_S, "nudge", 0.25))
+    now, state = run(follower, 5, 8, None)[-1]
+    assert abs(phase_error_s(state, now, 120, 0.125)) < 0.002
+
+
 def test_predicts_the_next_beat_while_it_corrects() -> None:
     follower = BeatFollower()
     run(follower, 0, 8, 120)

@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.clock import VirtualClock
+from engine.metrics import Metrics
 from engine.pipeline import Pipeline
 from engine.playing.keys import into_key, key_name, parse_key, scale
 from engine.playing.pipeline import PlayingPipeline
+from engine.playing.render import with_heartbeats
 from engine.playing.rule_composer import RuleComposer
+from engine.scheduler import OutputScheduler, Timing
 from engine.session import OutputDigest
 from engine.settings import load_show
 from engine.types import (
@@ -33,7 +37,7 @@ from engine.types import (
     VoiceStep,
 )
 from tests.engine.dance_poses import Metronome, Nobody, begun, dance, hanging, make_playing, notes_of, run
-from tests.engine.fakes import SteadyTracker, blocks, music
+from tests.engine.fakes import Drain, SteadyTracker, blocks, music
 
 MS = 1_000_000
 STEP_NS = 125 * MS  # a sixteenth at 120 bpm
@@ -238,6 +242,23 @@ class TestControls:
         later = run(core, dance(4.0, start_s=6.05))
         assert begun(later), "and it goes on"
 
+    @pytest.mark.parametrize("wishes", [("panic",), ("mute_chord", "panic")])
+    def test_on_panic_every_note_that_was_sent_is_ended(self, wishes: tuple[str, ...]) -> None:
+        clock, core = VirtualClock(), make_playing()
+        sent = Drain()
+        scheduler = OutputScheduler(clock, [sent], Metrics(), Timing(NS_PER_S // 60, 0, 0))
+        # The end of the bass, which sounds, is decided already and waits for its time.
+        for observation in with_heartbeats(dance(5.45)):
+            clock.sleep_until(observation.time_ns)
+            scheduler.put(core.push(observation))
+            scheduler.run_due()
+        assert {channel for channel, _ in hanging(sent.events)} >= {0, 1}
+        for name in wishes:
+            scheduler.put(core.push(at(5.45, name, 1.0)))
+        clock.advance(MS)
+        scheduler.run_due()
+        assert not hanging(replace(note, time_ns=order) for order, note in enumerate(notes_of(sent.events)))
+
     def test_a_scene_sets_the_band_and_is_echoed(self) -> None:
         core = make_playing(
             None, "scenes.bridge={key='D minor', density=0.2, mutes=['drums'], triggers='free', energy=0.8}"
@@ -304,6 +325,18 @@ class TestWhoLeads:
         bars = [e for e in events if isinstance(e, BeatEvent) and e.bar_beat == 1 and e.time_ns > 3 * NS_PER_S]
         beats = np.array([bar.time_ns / NS_PER_S * 1.6 - 1.0 for bar in bars])
         assert np.abs(beats / 4.0 - np.round(beats / 4.0)).max() < 0.01, "and its bars are ours"
+
+    @pytest.mark.parametrize("nudge", [0.25, -0.5])
+    def test_a_nudge_shifts_beats_and_bars_of_the_program_that_leads(self, nudge: float) -> None:
+        core = make_playing(None, 'band.leader="midi-clock"')
+        clock: list[Observation] = [
+            TempoReference(round(t * NS_PER_S), 2.0 * t, 120.0, "midi-clock") for t in np.arange(0.0, 12.0, 0.05)
+        ]
+        events = run(core, mixed([*dance(12.0)], clock, [at(4.0, "nudge", nudge)]))
+        beats = [e for e in events if isinstance(e, BeatEvent) and e.time_ns > 7 * NS_PER_S]
+        late = np.array([beat.time_ns / NS_PER_S * 2.0 for beat in beats])
+        assert (late - nudge + 0.5) % 1.0 - 0.5 == pytest.approx(0.0, abs=0.01)
+        assert [beat.bar_beat for beat in beats] == [round(b - nudge) % 4 + 1 for b in late]
 
     def test_another_source_is_not_heeded(self) -> None:
         core = make_playing()

@@ -13,7 +13,8 @@ _READING = (
     "code at 60 frames a second in SMPL's 24 joints. The music is what the engine hears live: causal features.",
     "Split by song. “val” is for development, “test” for reporting only; nothing is trained or chosen on it.",
     "Fréchet distance, diversity and multimodality are taken over windows of 4 seconds in kinetic (72) and geometric "
-    "(32) features, scored by real dance. A distance of few windows is larger than one of many.",
+    "(32) features, scored by real dance. A distance of few windows is larger than one of many: distances and pooled "
+    "diversities are of one dance a song, as the real dancers', mean over the seeds.",
     "The real dancers' beat is the one found in their own feet: their alignment is an upper bound, not evidence.",
     "Intervals are over songs. Where a system was trained several times, its dances are spread over the trainings: "
     "dance seed k is danced by training k mod n; the table of sizes names them.",

@@ -12,10 +12,15 @@ import soxr
 from numpy.typing import NDArray
 
 from engine.features import SAMPLE_RATE_HZ
+from models.data.dataset import SPLITS
 
 SHORTEST_S = 4.0
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 _SILENT_RMS = 1e-4  # -80 dBFS
+_LONGEST_S = 86_400.0
+"""No recording of a dance is a day long; NaN is no shorter."""
+_MOST_BEATS = 16
+"""A bar of more is no bar that anybody counts."""
 
 
 class BadClip(Exception):
@@ -44,6 +49,23 @@ class ClipSource:
     # Not in the representation, by which what was prepared from an index before these existed is recognised.
     kind: Literal["markers", "aist", "bvh"] = field(default="markers", repr=False)
     beat_known: bool = field(default=True, repr=False)
+
+
+def checked(source: ClipSource) -> ClipSource:
+    """Return a clip whose facts make sense. Raises BadClip if they do not: a wrong one spoils what is made of all."""
+    if not source.name or Path(source.name).name != source.name:
+        raise BadClip("a name may not be empty or contain a path")
+    if source.split not in SPLITS:
+        raise BadClip(f"split {source.split!r}")
+    if not 5.0 <= source.fps <= 480.0:
+        raise BadClip(f"{source.fps:g} frames a second")
+    if source.bpm is not None and not 20.0 <= source.bpm <= 400.0:
+        raise BadClip(f"bpm {source.bpm:g}")
+    if not (abs(source.beat_s) <= _LONGEST_S and abs(source.first_pose_s) <= _LONGEST_S):
+        raise BadClip(f"a beat at {source.beat_s:g} s, the first pose at {source.first_pose_s:g} s")
+    if not 1 <= source.beats_per_bar <= _MOST_BEATS:
+        raise BadClip(f"{source.beats_per_bar} beats a bar")
+    return source
 
 
 def load_audio(source: ClipSource) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from engine.body.bvh_reader import read_bvh
 from engine.errors import UserError
-from models.data.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource
+from models.data.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource, checked
 from models.data.dataset import SPLITS
 from models.data.retarget import FittedMotion
 from models.learning.settings import build, load_toml
@@ -58,7 +58,7 @@ def read_bvh_folder(data: Path) -> tuple[list[ClipSource], dict[str, str]]:
         parts = path.relative_to(data).with_suffix("").parts
         name = "_".join(parts)
         try:
-            found.append(_source(name, path, parts[:-1]))
+            found.append(checked(_source(name, path, parts[:-1])))
         except (BadClip, UserError) as error:
             bad[name] = str(error)
     return found, bad
@@ -88,8 +88,6 @@ def _source(name: str, path: Path, folders: tuple[str, ...]) -> ClipSource:
         frame_s = 0.0
     if not 1.0 / 480.0 <= frame_s <= 1.0 / 5.0:
         raise BadClip(f"its frame time is {frame_s:g} s")
-    if facts.bpm is not None and not 20.0 <= facts.bpm <= 400.0:
-        raise BadClip(f"bpm {facts.bpm:g}")
     styles = [folder for folder in folders if folder not in SPLITS]
     splits = [folder for folder in folders if folder in SPLITS]
     audio = [path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES if path.with_suffix(suffix).is_file()]

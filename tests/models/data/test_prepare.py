@@ -208,6 +208,43 @@ def test_a_name_cannot_leave_the_folder(tmp_path: Path) -> None:
     assert "path" in bad["../x"]
 
 
+def test_facts_that_cannot_be_are_named_and_the_other_clips_remain(tmp_path: Path) -> None:
+    good = {
+        "name": "good",
+        "motion": "x.npz",
+        "fps_true": 25,
+        "style": "waltz",
+        "split": "train",
+        "audio": "x.ogg",
+        "bpm": 90.0,
+        "beat_phase_ref_in_clip_s": 0.5,
+        "clip_audio_offset_s": 1.0,
+        "beats_per_bar": 3,
+        "tempo_locked": True,
+    }
+    wrong: dict[str, object] = {
+        "beat_phase_ref_in_clip_s": float("nan"),
+        "clip_audio_offset_s": 1e300,
+        "beats_per_bar": 0,
+        "bpm": float("inf"),
+        "fps_true": float("nan"),
+        "split": "holdout",
+    }
+    rows = [good, {**good, "name": ""}, {**good, "name": "endless", "beats_per_bar": float("inf")}]
+    write_index(tmp_path, rows + [{**good, "name": key, key: value} for key, value in wrong.items()])
+    sources, bad = read_sources(tmp_path)
+    assert [source.name for source in sources] == ["good"]
+    assert bad.keys() == {"", "endless", *wrong}
+    assert "0 beats a bar" in bad["beats_per_bar"]
+
+
+@pytest.mark.parametrize("content", ["5", "null", '{"name": "x"}'])
+def test_an_index_that_is_no_list_is_the_users_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(UserError, match="no list of clips"):
+        read_sources(tmp_path)
+
+
 def test_resampling_meets_the_frames_and_is_smooth_between_them() -> None:
     rotations, way = steps(100, 25.0, turn=3.0)  # two turns and more: the axis-angle of the root wraps
     times = np.arange(0.2, 3.7, 1.0 / 100.0)

@@ -212,6 +212,8 @@ def test_a_folder_of_bvh_with_audio(tmp_path: Path) -> None:
     soundfile.write(data / "train" / "noisy.wav", noise, RATE)
     write_rig(data / "train" / "typo.bvh", MIXAMO, legs, upright, 1 / 30)
     (data / "train" / "typo.toml").write_text('stile = "walk"\n')
+    write_rig(data / "train" / "untold.bvh", MIXAMO, legs, upright, 1 / 30)
+    (data / "train" / "untold.toml").write_text("bpm = 100.0\nbeat_s = nan\n")
 
     summary = prepare(data, out, console=Console(quiet=True))
     assert sorted(summary.made) == ["test_salsa_own", "train_rig", "train_salsa_own"]
@@ -221,6 +223,7 @@ def test_a_folder_of_bvh_with_audio(tmp_path: Path) -> None:
         "train_short": "shorter",
         "train_noisy": "no steady beat",
         "train_typo": "did you mean 'style'",
+        "train_untold": "a beat at nan s",
     }.items():
         assert reason in summary.skipped[name], name
     own = clip(out, "train_salsa_own")

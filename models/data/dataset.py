@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from engine.errors import UserError
 FORMAT = 1
 SPLITS = ("train", "val", "test")
 _RUN_AGAIN = "run `pasdedeux prepare` again"
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a file raises that is cut off, or is not what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,10 @@ class PreparedClip:
             with np.load(path, allow_pickle=False) as archive:
                 facts = json.loads(str(archive["facts"]))
                 return PreparedClip(**facts, **{key: archive[key] for key in _ARRAYS})
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise UserError(f"cannot read the prepared clip {path.name} ({error})", _RUN_AGAIN) from error
+        except _DAMAGE as error:
+            # What is there and as old as its source is not made again.
+            remedy = f"delete it, if it is there, and {_RUN_AGAIN}"
+            raise UserError(f"cannot read the prepared clip {path.name} ({error})", remedy) from error
 
 
 _ARRAYS = tuple(f.name for f in dataclasses.fields(PreparedClip) if f.type.startswith("NDArray"))
@@ -145,16 +150,22 @@ class Statistics:
         )
 
     def save(self, path: Path) -> None:
-        """Write an .npz without pickles."""
+        """Write an .npz without pickles; the name appears only when the file is whole."""
+        partial = path.with_suffix(".partial.npz")
         tables: dict[str, Any] = {f"energy_{style}": table for style, table in self.style_energy_quantiles.items()}
-        np.savez(path, mean=self.feature_mean, std=self.feature_std, energy=self.energy_quantiles, **tables)
+        np.savez(partial, mean=self.feature_mean, std=self.feature_std, energy=self.energy_quantiles, **tables)
+        partial.replace(path)
 
     @staticmethod
     def load(path: Path) -> Statistics:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as archive:
-            styles = {key.removeprefix("energy_"): archive[key] for key in archive.files if key.startswith("energy_")}
-            return Statistics(archive["mean"], archive["std"], archive["energy"], styles)
+        """Read what `save` wrote. Raises UserError if it cannot."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                keys = [key for key in archive.files if key.startswith("energy_")]
+                styles = {key.removeprefix("energy_"): archive[key] for key in keys}
+                return Statistics(archive["mean"], archive["std"], archive["energy"], styles)
+        except _DAMAGE as error:
+            raise UserError(f"cannot read {path} ({error})", _RUN_AGAIN) from error
 
 
 @dataclass(frozen=True)
@@ -179,11 +190,15 @@ class PreparedData:
         index = folder / "prepared.json"
         if not index.is_file():
             raise UserError(f"{folder} holds no prepared data", "run `pasdedeux prepare --data DIR --out DIR` first")
-        content = json.loads(index.read_text())
-        if content.get("format") != FORMAT:
-            raise UserError(f"{folder} was prepared by another version", _RUN_AGAIN)
-        clips = tuple(PreparedClip.load(folder / "clips" / f"{name}.npz") for name in content["clips"])
-        return PreparedData(folder, content["feature_digest"], clips, Statistics.load(folder / "statistics.npz"))
+        try:
+            content = json.loads(index.read_text())
+            if content["format"] != FORMAT:
+                raise UserError(f"{folder} was prepared by another version", _RUN_AGAIN)
+            names, digest = list(content["clips"]), str(content["feature_digest"])
+        except _DAMAGE as error:
+            raise UserError(f"cannot read {index} ({error})", _RUN_AGAIN) from error
+        clips = tuple(PreparedClip.load(folder / "clips" / f"{name}.npz") for name in names)
+        return PreparedData(folder, digest, clips, Statistics.load(folder / "statistics.npz"))
 
     def split(
         self, name: str, *, protocol: str = "A", min_ticks: int = 48, plausible: bool = True

@@ -134,7 +134,9 @@ def prepare(
         "clips": done,
         "skipped": skipped,
     }
-    (out / "prepared.json").write_text(json.dumps(content, indent=1))
+    partial = out / "prepared.json.partial"
+    partial.write_text(json.dumps(content, indent=1))
+    partial.replace(out / "prepared.json")
     console.print(_table(PreparedData.load(out), out))
     if transcribe:
         from models.symbolic.transcribe_clips import transcribe_clips  # loads two networks: only if asked for
@@ -292,7 +294,9 @@ def _calibration(train: list[ClipSource], out: Path, iterations: int, console: C
                 return Calibration(archive["centres"], archive["scale"], archive["offsets_m"])
     with console.status("learning where the markers sit"):
         found = calibrate(clips, iterations=iterations)
-    np.savez(path, key=np.array(key), centres=found.centres, scale=found.scale, offsets_m=found.offsets_m)
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, key=np.array(key), centres=found.centres, scale=found.scale, offsets_m=found.offsets_m)
+    partial.replace(path)
     return found
 
 

@@ -120,6 +120,41 @@ def test_a_folder_that_was_not_prepared_is_the_users_error(tmp_path: Path) -> No
         PreparedData.load(tmp_path)
 
 
+def test_statistics_are_replaced_only_by_whole_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, statistics = tmp_path / "statistics.npz", Statistics.of([clip()])
+    statistics.save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["statistics.npz"]
+    before = path.read_bytes()
+
+    def full(file: Path, **_: np.ndarray) -> None:
+        file.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="no space"):
+        statistics.save(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("prepared.json", b'{"format": 1, "cl'),
+        ("prepared.json", b"[]"),
+        ("prepared.json", b'{"format": 1, "feature_digest": "abc", "clips": null}'),
+        ("statistics.npz", None),
+        ("statistics.npz", b""),
+        ("statistics.npz", b"no archive"),
+    ],
+)
+def test_a_damaged_folder_is_the_users_error(tmp_path: Path, name: str, content: bytes | None) -> None:
+    path = folder_of(tmp_path, [clip()]) / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(UserError, match=f"{name}.*pasdedeux prepare"):
+        PreparedData.load(tmp_path)
+
+
 def test_runs() -> None:
     mask = np.array([1, 1, 0, 0, 1, 0, 1], bool)
     assert list(runs(mask)) == [(0, 2), (4, 5), (6, 7)]

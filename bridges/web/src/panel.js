@@ -9,6 +9,11 @@ const TRIGGER_MODES = ["off", "free", "quantised"];
 const NUDGE_BEATS = 0.05;
 // While a hand is on the slider, the engine's echo of where it was a moment ago must not pull it back.
 const HANDS_OFF_MS = 600;
+// How a show begins where it says nothing else.
+const DEFAULTS = {
+  energy: 0.5, style: "auto", mirror: 0, hold: 0, blackout: 0,
+  key: "auto", density: 0.5, register: 0, mute_drums: 0, mute_bass: 0, mute_chord: 0, mute_lead: 0, triggers: "off",
+};
 
 const $ = (id) => document.getElementById(id);
 
@@ -46,15 +51,12 @@ export class Panel {
     this.send = send;
     this.views = views;
     this.changed = changed;
-    this.settings = {
-      energy: 0.5, style: "auto", mirror: 0, hold: 0, blackout: 0,
-      key: "auto", density: 0.5, register: 0, mute_drums: 0, mute_bass: 0, mute_chord: 0, mute_lead: 0, triggers: "off",
-    };
+    this.settings = { ...DEFAULTS };
     /** Whether the show has a band. */
     this.band = false;
     this.styles = [];
     this.styleNames = [];
-    this.touchedMs = Object.fromEntries(SLIDERS.map((name) => [name, -Infinity]));
+    this.touchedMs = {};
     this.timers = {};
     for (const name of SLIDERS) $(name).addEventListener("input", () => this.sliderMoved(name));
     const keys = TONICS.flatMap((tonic) => [`${tonic} major`, `${tonic} minor`]);
@@ -87,13 +89,15 @@ export class Panel {
     // A band alone has nobody to mirror or to hold.
     $("dancer-group").hidden = $("energy-group").hidden = this.band && info.model === undefined;
     $("scenes").replaceChildren(...scenes.map((scene) => chip(scene, "scene", null)));
-    for (const [name, value] of Object.entries({ ...this.settings, ...settings })) this.take(name, value);
+    // Nothing of before counts: it may be another engine's, or was asked for while none could be reached.
+    this.touchedMs = {};
+    for (const [name, value] of Object.entries({ ...DEFAULTS, ...settings })) this.take(name, value);
   }
 
   /** Take note of a setting that has taken effect. */
   take(name, value) {
     if (name === "style" && typeof value === "number") value = this.styleNames[value] ?? "auto";
-    if (name in this.touchedMs && performance.now() - this.touchedMs[name] < HANDS_OFF_MS) return;
+    if (performance.now() - this.touchedMs[name] < HANDS_OFF_MS) return;
     if (value === null || !(name in this.settings)) return this.flash(name);
     this.settings[name] = value;
     this.show(name);
@@ -102,7 +106,7 @@ export class Panel {
 
   show(name) {
     const value = this.settings[name];
-    if (name in this.touchedMs) {
+    if (SLIDERS.includes(name)) {
       const percent = Math.round(value * 100);
       $(name).value = percent;
       $(name).style.setProperty("--fill", `${percent}%`);
@@ -140,7 +144,8 @@ export class Panel {
   }
 
   set(name, value) {
-    this.send(name, value);
+    // Out of reach nothing takes effect, but this page's own light goes out when it must.
+    if (!this.send(name, value) && name !== "blackout") return this.show(name);
     this.settings[name] = value;
     this.show(name);
     this.changed(name, value);

@@ -290,6 +290,35 @@ def test_reconnects_by_itself(browser: playwright.Browser) -> None:
     visit.page.close()
 
 
+def test_an_engine_that_begins_again_has_the_first_word(browser: playwright.Browser) -> None:
+    port = unshared_port()
+    first = Feeder(port=port)
+    visit = Visit(browser, first)
+    visit.wait("stage.rendered > 0 && stage.connected")
+    for key in ("b", "o", "m"):
+        visit.page.keyboard.press(key)
+    wait_until(lambda: len(first.controls) == 3, first.names)
+    visit.wait("stage.light === 0")
+    first.close()
+    visit.wait("!stage.connected")
+    # Out of reach nothing takes effect, but the page goes dark, and light again, when it is told to.
+    visit.page.keyboard.press("o")
+    visit.page.keyboard.press("b")
+    visit.wait("stage.settings.hold === 1 && stage.settings.blackout === 0")
+    visit.page.keyboard.press("b")
+    visit.wait("stage.settings.blackout === 1")
+    second = Feeder(port=port)
+    visit.wait("stage.connected && stage.light > 0.9")
+    assert visit.ask("['blackout', 'hold', 'mirror'].map((name) => stage.settings[name])") == [0, 0, 0]
+    visit.wait_for_text("#badges", "")
+    for key in ("b", "o", "m"):
+        visit.page.keyboard.press(key)
+    wait_until(lambda: len(second.controls) == 3, second.names)
+    assert [(event.name, event.value) for event in second.controls] == [("blackout", 1), ("hold", 1), ("mirror", 1)]
+    visit.page.close()
+    second.close()
+
+
 def test_without_webgl_the_controls_still_work(browser: playwright.Browser, feeder: Feeder) -> None:
     blind = browser.browser_type.launch(executable_path=CHROMIUM, args=[*ARGUMENTS[:2], "--disable-3d-apis"])
     visit = Visit(blind, feeder)

@@ -2,6 +2,9 @@
 
 const RETRY_MS = [250, 500, 1000, 2000];
 const PING_MS = 2000;
+// A cable pulled, a phone in another network: such a connection ends without a word. Six seconds, counted in pings, so
+// that a page that was kept from its work or whose timers sleep does not take its own absence for the engine's.
+const UNANSWERED_PINGS = 3;
 
 export class Link {
   /** @param on {open, close(reason), pose(ArrayBuffer), message(object)} */
@@ -12,6 +15,8 @@ export class Link {
     this.tries = 0;
     this.timer = 0;
     this.pinger = 0;
+    /** Pings, and waits to be connected as long, since the engine was last heard. */
+    this.unanswered = 0;
     /** Engine time minus ours [ms], from the quickest ping; null until known. */
     this.offsetMs = null;
     this.roundTripMs = Infinity;
@@ -30,15 +35,20 @@ export class Link {
     const socket = new WebSocket(this.url);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
+    this.unanswered = 0;
+    this.pinger = setInterval(() => this.watch(), PING_MS);
     socket.onopen = () => {
+      if (this.socket !== socket) return;
       this.tries = 0;
+      this.unanswered = 0;
       this.offsetMs = null;
       this.roundTripMs = Infinity;
       this.ping();
-      this.pinger = setInterval(() => this.ping(), PING_MS);
       this.on.open();
     };
     socket.onmessage = (event) => {
+      if (this.socket !== socket) return;
+      this.unanswered = 0;
       if (typeof event.data !== "string") return this.on.pose(event.data);
       let message;
       try {
@@ -49,17 +59,32 @@ export class Link {
       if (message.type === "pong") this.pong(message);
       else this.on.message(message);
     };
-    socket.onclose = () => {
-      if (this.socket !== socket) return;
-      clearInterval(this.pinger);
-      this.on.close();
-      this.timer = setTimeout(() => this.connect(), RETRY_MS[Math.min(this.tries, RETRY_MS.length - 1)]);
-      this.tries += 1;
-    };
+    socket.onclose = () => this.socket === socket && this.lost();
+  }
+
+  /** Ask whether the engine is there; give the connection up when it has not answered for long. */
+  watch() {
+    if (this.unanswered < UNANSWERED_PINGS) {
+      this.unanswered += 1;
+      this.ping();
+      return;
+    }
+    const { socket } = this;
+    this.lost();
+    // It would wait for the other side's consent: by now nobody listens to it any more.
+    socket.close();
+  }
+
+  lost() {
+    clearInterval(this.pinger);
+    this.socket = null;
+    this.on.close();
+    this.timer = setTimeout(() => this.connect(), RETRY_MS[Math.min(this.tries, RETRY_MS.length - 1)]);
+    this.tries += 1;
   }
 
   retryNow() {
-    if (this.socket.readyState === WebSocket.CLOSED) this.connect();
+    if (!this.socket) this.connect();
   }
 
   ping() {

@@ -61,11 +61,10 @@ def test_script_and_engine_agree_on_the_skeleton() -> None:
     assert height == pytest.approx(-skeleton.REST_FLOOR_M, abs=1e-5)
 
 
-def test_playout_of_the_page() -> None:
+@pytest.mark.parametrize("tests", sorted((WEB / "src").glob("*.test.js")), ids=lambda path: path.name)
+def test_the_pages_own_tests(tests: Path) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed: the page's own unit tests (npm test in bridges/web) were not run")
-    result = subprocess.run(
-        [node, "--test", str(WEB / "src" / "playout.test.js")], capture_output=True, text=True, timeout=600, check=False
-    )
+    result = subprocess.run([node, "--test", str(tests)], capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -75,13 +75,14 @@ def _half_speed(clip: PreparedClip) -> DanceClip:
     contacts = zoom(clip.contacts, (len(times) / clip.ticks, 1), order=1, grid_mode=False)
     bar = TICKS_PER_BEAT * clip.beats_per_bar
     whole = clip.ticks // bar * bar
-    rows = np.arange(len(times)) % whole
+    # Motion tick 2 k lies where k was: row n is tick 2 first + n. The music is only moved by whole bars: its row j, tick
+    # first + j, is heard where both are the same tick of a bar.
+    rows = (clip.first_tick + np.arange(len(times))) % whole
     return replace(
         _dance(clip),
         ticks=ticks_from_motion(rotations, translation, contacts),
         music=clip.features[rows] if clip.has_audio else None,
         tempo_bpm=np.asarray(clip.tempo_bpm, np.float64)[rows],
-        # Motion tick 2 k lies where k was; the music is only moved by whole beats.
         first_tick=2 * clip.first_tick,
         weight=_HALF_SPEED_WEIGHT,
     )

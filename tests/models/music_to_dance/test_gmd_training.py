@@ -18,11 +18,12 @@ from models.learning.loop import Learning  # noqa: E402
 from models.learning.own_history import OwnHistorySettings  # noqa: E402
 from models.motion.representation import CONTACTS, HEADING  # noqa: E402
 from models.music_to_dance.conditioning import CONDITION_SIZE, ChunkConditions  # noqa: E402
-from models.music_to_dance.dances import DanceData  # noqa: E402
+from models.music_to_dance.dances import DanceData, load_dances  # noqa: E402
 from models.music_to_dance.lesson import GmdLesson  # noqa: E402
 from models.music_to_dance.phrases import PhrasePlanner, PhraseTable  # noqa: E402
 from models.music_to_dance.run import learnt_by  # noqa: E402
 from models.music_to_dance.settings import LossSettings, NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
+from tests.models.data.random_folder import prepared_clip  # noqa: E402
 from tests.models.music_to_dance.gmd_fixtures import FEATURES, clip, sampler  # noqa: E402
 
 TINY = TrainingSettings(
@@ -206,10 +207,9 @@ def test_settings_are_read_and_unknown_names_refused(tmp_path: Path) -> None:
 
 
 def test_dances_of_other_styles_are_learnt_from_without_a_style() -> None:
-    from models.music_to_dance.dances import load_dances, training_sampler
+    from models.music_to_dance.dances import training_sampler
     from models.music_to_dance.rollout import piece_of
     from models.music_to_dance.sequences import SequenceSettings
-    from tests.models.data.random_folder import prepared_clip
 
     dances = load_dances([prepared_clip("one", "waltz", "train", 1), prepared_clip("two", "break", "train", 2)])
     other = dances.train[1]
@@ -245,3 +245,15 @@ def test_dances_without_any_music_are_the_users_error(tmp_path: Path) -> None:
     silent = replace(clip(0, 360), music=None)
     with pytest.raises(UserError, match="no training dance of 72 chunks has music"):
         learnt_by(TINY, tmp_path, DanceData((silent,), (), ()))
+
+
+@pytest.mark.parametrize("first_tick", [0, 6, 11, -5, 50])
+def test_a_dance_at_half_speed_has_its_music_on_its_beat(first_tick: int) -> None:
+    fast = prepared_clip("fast", "tango", "train", 1)
+    phase = (first_tick + np.arange(fast.ticks)) % 12
+    features = np.repeat(phase[:, None], fast.features.shape[1], axis=1).astype(np.float32)
+    fast = replace(fast, plausible=False, first_tick=first_tick, features=features)
+    slow = load_dances([fast]).train[0]
+    assert slow.first_tick == 2 * first_tick
+    assert slow.music is not None
+    assert np.array_equal(slow.music[:, 0], (slow.first_tick + np.arange(len(slow.ticks))) % 12)

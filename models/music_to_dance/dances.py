@@ -75,8 +75,8 @@ def _half_speed(clip: PreparedClip) -> DanceClip:
     contacts = zoom(clip.contacts, (len(times) / clip.ticks, 1), order=1, grid_mode=False)
     bar = TICKS_PER_BEAT * clip.beats_per_bar
     whole = clip.ticks // bar * bar
-    # Motion tick 2 k lies where k was: row n is tick 2 first + n. The music is only moved by whole bars: its row j, tick
-    # first + j, is heard where both are the same tick of a bar.
+    # Motion tick 2 k lies where k was: row n is tick 2 first + n. The music, whose row j is tick first + j, is only
+    # moved by whole bars.
     rows = (clip.first_tick + np.arange(len(times))) % whole
     return replace(
         _dance(clip),

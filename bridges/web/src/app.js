@@ -191,8 +191,7 @@ function move(nowMs, elapsedMs) {
 
 /** Where the dancers are, as [x, z]: the lead, or the middle of the company. */
 function middle(leadShown) {
-  const present = [...cast.members.values()].filter((member) => member.presence > 0);
-  const places = present.map((member) => [member.place + member.pose.translation[0], member.pose.translation[2]]);
+  const places = cast.company.map((member) => [member.place + member.pose.translation[0], member.pose.translation[2]]);
   if (leadShown) places.push([cast.leadPlace + shown.translation[0], shown.translation[2]]);
   if (!places.length) return [0, 0];
   return [0, 1].map((axis) => places.reduce((sum, place) => sum + place[axis], 0) / places.length);

@@ -1,6 +1,6 @@
 // Who else is on stage beside the lead dancer: the person before the camera as lines of light, a partner as a second
 // figure, a crowd. Each has a playout of its own; side by side they stand where the page puts them, as each dances about
-// a middle of its own.
+// a middle of its own. The crowd has places of its own behind the lead: it stands where the engine puts it.
 
 import { Playout } from "./playout.js";
 import { decodePose, makePose, performerOf } from "./protocol.js";
@@ -16,7 +16,9 @@ const GONE_MS = 1200;
 const FADE_S = 0.6;
 // Room for arms between two dancers [m].
 const SPACING_M = 1.75;
-const MAX_MEMBERS = 12;
+// With the lead as many as the server sends (MAX_PERFORMERS in server.py).
+const MAX_MEMBERS = 31;
+const CROWD_NAME = /^\d+$/;
 const MOVE_S = 0.8;
 
 export class Cast {
@@ -57,6 +59,11 @@ export class Cast {
     for (const member of this.members.values()) member.playout.reset();
   }
 
+  /** Those who are here and share the stage with the lead, the crowd not among them. */
+  get company() {
+    return [...this.members.values()].filter((member) => member.presence > 0 && !CROWD_NAME.test(member.name));
+  }
+
   member(name) {
     for (const member of this.members.values()) if (member.name === name) return member;
     return null;
@@ -89,18 +96,18 @@ export class Cast {
     this.arrange(elapsedS, lead);
     for (const member of this.members.values()) {
       if (!member.body || !member.playout.count) continue;
-      member.body.object.position.x = member.place;
+      member.body.object.position.x = member.place ?? this.leadPlace;
       member.body.apply(member.pose);
       member.body.lay(member.presence);
     }
   }
 
-  /** Give everybody a place: the camera's person left, the lead, the partner and the crowd to the right. */
+  /** Give the company their places: the camera's person left, the lead, the partner to the right. */
   arrange(elapsedS, lead) {
-    const present = [...this.members.values()].filter((member) => member.presence > 0);
-    const left = present.filter((member) => member.name === CAMERA);
-    const right = present.filter((member) => member.name !== CAMERA);
-    const count = present.length + (lead ? 1 : 0);
+    const { company } = this;
+    const left = company.filter((member) => member.name === CAMERA);
+    const right = company.filter((member) => member.name !== CAMERA);
+    const count = company.length + (lead ? 1 : 0);
     const rate = 1 - Math.exp(-elapsedS / MOVE_S);
     [...left, ...(lead ? [null] : []), ...right].forEach((member, i) => {
       const wanted = SPACING_M * (i - (count - 1) / 2);

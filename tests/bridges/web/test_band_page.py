@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bridges.web.messages import pack_pose
+from bridges.web.server import MAX_PERFORMERS
 from engine.body import skeleton
 from engine.types import BeatEvent, ClockEvent, ControlEvent, NoteEvent, PoseFrame
 from tests.bridges.web.test_browser import BPM, CHROMIUM, FPS, STANDING_M, Feeder, Visit, browser, playwright, sway
@@ -136,6 +138,28 @@ def test_everybody_is_on_stage_side_by_side(visit_to: Callable[..., tuple[Visit,
         "stage.cast.member('partner')?.place > stage.cast.leadPlace + 1"
     )
     picture(visit, "trio", 1280, 720)
+
+
+def test_a_crowd_stands_where_the_engine_puts_it(browser: playwright.Browser) -> None:
+    feeder = Feeder()
+    visit = Visit(browser, feeder)
+    visit.wait("stage.rendered > 0 && stage.connected && stage.stage")
+    still, spots = np.zeros((24, 3)), [np.array([0.4 * n - 6.0, STANDING_M, -0.3 * n]) for n in range(1, 41)]
+    packed = [
+        list(pack_pose(PoseFrame(0, 0, still, spot, np.zeros(4)), None, 1, 1 + n)) for n, spot in enumerate(spots)
+    ]
+    stood, width = visit.page.evaluate(
+        """(packed) => { const { cast, stage } = window.__stage; const now = performance.now();
+        cast.name(["", ...packed.map((_, i) => String(i + 1))]);
+        for (const bytes of packed) cast.take(Uint8Array.from(bytes).buffer, now);
+        cast.move(now, 1, stage, true);
+        return [[...cast.members.values()].map((member) => member.body.jointPlaces()[0]), cast.width]; }""",
+        packed,
+    )
+    np.testing.assert_allclose(stood, spots[: MAX_PERFORMERS - 1], atol=1e-3)
+    assert width == 0.0, "the camera stays with the lead"
+    visit.page.close()
+    feeder.close()
 
 
 def test_who_leaves_the_picture_leaves_the_stage(visit_to: Callable[..., tuple[Visit, BandFeeder]]) -> None:

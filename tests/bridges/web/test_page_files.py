@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridges.web import messages
+from bridges.web import messages, server
 from engine.body import skeleton
 
 WEB = Path(messages.__file__).parent
@@ -49,6 +49,20 @@ def test_script_and_server_agree_on_the_format() -> None:
     protocol = (WEB / "src" / "protocol.js").read_text(encoding="utf-8")
     assert f"POSE_BYTES = {messages.POSE_BYTES};" in protocol
     assert f"POSE_VERSION = {messages.POSE_VERSION};" in protocol
+
+
+def test_page_and_server_agree_on_how_many_are_on_stage() -> None:
+    cast = (WEB / "src" / "cast.js").read_text(encoding="utf-8")
+    assert f"MAX_MEMBERS = {server.MAX_PERFORMERS - 1};" in cast, "all but the lead"
+
+
+def test_every_key_that_is_named_is_the_one() -> None:
+    page = (WEB / "src" / "index.html").read_text(encoding="utf-8")
+    keys = (WEB / "src" / "panel.js").read_text(encoding="utf-8")
+    named = re.findall(r'data-(?:control|flag|view)="(\w+)"[^>]*title="[^"]*\((\w)\)"', page)
+    assert ("downbeat", "d") in named
+    for name, key in named:
+        assert re.search(rf'^  "?{key}"?: \["\w+", "{name}"', keys, re.MULTILINE), f"{name} is not on {key}"
 
 
 def test_script_and_engine_agree_on_the_skeleton() -> None:

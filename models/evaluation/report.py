@@ -69,13 +69,14 @@ class Report:
     def markdown(self) -> str:
         """Return the tables."""
         floor = " / ".join(f"{space} {number(value)}" for space, value in self.floors.items())
+        known = self.style_accuracy_validation
+        classifier = f"Style classifier on real validation dance: {known:.2f}. " if math.isfinite(known) else ""
         lines = [
             f"# Music to dance: {self.split} split, protocol {self.protocol}",
             "",
             f"{len(self.songs)} songs, {self.seconds:g} s each, {self.seeds} seeds; 95 % intervals by the bootstrap "
-            f"over songs. Fréchet distance of real against real (halves of the training songs): {floor}. Style "
-            f"classifier on real validation dance: {self.style_accuracy_validation:.2f}. Chance: the same with "
-            f"randomly shifted beats. {self.hours * 60.0:.0f} minutes.",
+            f"over songs. Fréchet distance of real against real (halves of the training songs): {floor}. "
+            f"{classifier}Chance: the same with randomly shifted beats. {self.hours * 60.0:.0f} minutes.",
             "",
             *self._table(self.systems, _MAIN),
             "",

@@ -16,7 +16,7 @@ from models.data.dataset import PreparedData
 from models.evaluation.cache import DanceCache
 from models.evaluation.dancers import EvaluationPlan, evaluate
 from models.evaluation.measure import MeasuredDance, RealDance, frechet_over_time, system_figures
-from models.evaluation.report import JSON_FILE
+from models.evaluation.report import JSON_FILE, TABLE_FILE
 from models.evaluation.stability import MeasuredMinutes, Stability
 from models.music_to_dance.dances import load_dances
 from models.music_to_dance.unseen_movement import unseen_movement
@@ -126,6 +126,7 @@ def test_data_of_other_styles_without_validation_clips_and_partly_without_music(
     assert "style_accuracy" not in report["systems"]["mean pose"]
     assert any("silent" in note for note in report["notes"])
     assert any("style accuracy is not measured" in note for note in report["notes"])
+    assert "nan" not in (tmp_path / "out" / TABLE_FILE).read_text()
     nothing_heard = write_folder(tmp_path / "silent", [*training, silent])
     with pytest.raises(UserError, match="no test clip has music"):
         evaluate(nothing_heard, tmp_path / "out", plan, quiet=True)

@@ -50,6 +50,23 @@ CONTROLS: dict[str, Control] = {
 }
 
 
+_REPEATED_NS = 1_000_000_000
+
+
+class Refusals:
+    """Says which refusals are news: a patch that repeats a mistake must not fill every screen. Deterministic."""
+
+    def __init__(self) -> None:
+        self._message, self._time_ns = "", 0
+
+    def is_news(self, message: str, time_ns: int) -> bool:
+        """Return whether a refusal is to be told: not if the same was told within the last second."""
+        if message == self._message and abs(time_ns - self._time_ns) < _REPEATED_NS:
+            return False
+        self._message, self._time_ns = message, time_ns
+        return True
+
+
 def coerce(name: str, value: object) -> ControlValue:
     """Return the value a control takes, clamped to its range.
 

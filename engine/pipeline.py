@@ -60,6 +60,7 @@ class Pipeline:
         guard = PoseGuard(stage_radius_m=settings.dancer.stage_radius_m)
         self.dancer = Dancer(generator, guard, extractor.spec, settings.dancer, self.metrics, self._report_dancer)
         self._beat: BeatState | None = None
+        self._refusals = controls.Refusals()
         self._beats = BeatAnnouncer(settings)
         self._frames = FrameTimes(settings)
         self._vision_ns = round(settings.output.vision_lead_ms * 1e6)
@@ -113,7 +114,8 @@ class Pipeline:
                 value = self._control_dancer(event.name, value)
         except ValueError as error:
             self.metrics.count("controls_refused")
-            self._report("controls", "warning", str(error), event.time_ns)
+            if self._refusals.is_news(str(error), event.time_ns):
+                self._report("controls", "warning", str(error), event.time_ns)
             return
         self._echo(event.time_ns, event.name, value)
 

@@ -104,6 +104,7 @@ class PlayingPipeline:
         self.triggers = Triggers(settings.triggers)
         self._beats = BeatAnnouncer(settings)
         self._frames = FrameTimes(settings)
+        self._refusals = controls.Refusals()
         self._seen_ns: int | None = None
         self._missed = False
 
@@ -236,7 +237,8 @@ class PlayingPipeline:
                 value = self._control_players(event.name, value, max(self._now_ns, event.time_ns))
         except ValueError as error:
             self.metrics.count("controls_refused")
-            self._events.append(StatusEvent(event.time_ns, "controls", "warning", str(error)))
+            if self._refusals.is_news(str(error), event.time_ns):
+                self._events.append(StatusEvent(event.time_ns, "controls", "warning", str(error)))
             return
         self._events.append(ControlEvent(event.time_ns, event.name, value))
 

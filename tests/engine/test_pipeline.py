@@ -182,6 +182,18 @@ def test_a_wrong_control_is_refused_aloud_and_changes_nothing(name: str, value: 
     assert pipeline.metrics.counter("controls_refused") == 1
 
 
+def test_a_mistake_that_is_repeated_is_told_once_a_second() -> None:
+    pipeline = make_pipeline()
+    told = [
+        event.message
+        for hundredth in range(250)
+        for event in pipeline.push(ControlEvent(hundredth * NS_PER_S // 100, "style", "breakdance"))
+    ]
+    assert len(told) == 3
+    assert pipeline.metrics.counter("controls_refused") == 250
+    assert [type(e) for e in pipeline.push(ControlEvent(249 * NS_PER_S // 100, "dance!", 1.0))] == [StatusEvent]
+
+
 def test_a_scene_sets_several_things() -> None:
     settings = ShowSettings.model_validate({"scenes": {"end": {"style": "waltz", "energy": 0.2}}})
     pipeline = make_pipeline(settings=settings)

@@ -13,7 +13,7 @@ from engine.dancing.dance_time import DanceTimeline
 from engine.dancing.guards import PoseGuard
 from engine.dancing.idle_generator import IdleGenerator
 from engine.dancing.inertia import Inertializer
-from engine.dancing.motion_track import MotionTrack, Pose
+from engine.dancing.motion_track import AVERAGED_TICKS, MotionTrack, Pose
 from engine.dancing.phase_servo import FORESIGHT_TICKS, REACH_TICKS, PhaseServo
 from engine.features import FeatureSpec, TickPooler
 from engine.metrics import Metrics
@@ -252,8 +252,8 @@ class Dancer:
         if self._mirror:
             chunk = _mirrored(chunk)
         self._track.append(chunk, self._steering(chunk), seam)
-        # The two ticks before are now averaged with this chunk's first.
-        self._servo.see(self._track, max(first - 2, self._track.begin), source is self._generator)
+        # The ticks before are now averaged with this chunk's first.
+        self._servo.see(self._track, max(first - AVERAGED_TICKS, self._track.begin), source is self._generator)
 
     def _generate(self, request: MotionRequest) -> tuple[MotionChunk, Generator]:
         """Return a chunk from the model, or from the idle sway if the dancer rests or the model is lost."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from engine.types import VOICES
+
 ControlValue = float | str | None
 
 
@@ -50,6 +52,8 @@ CONTROLS: dict[str, Control] = {
 }
 
 
+BAND_CONTROLS = frozenset({"key", "density", "register", "triggers"} | {f"mute_{voice}" for voice in VOICES})
+"""Those of a show in which a band plays."""
 _REPEATED_NS = 1_000_000_000
 
 

@@ -128,6 +128,8 @@ class Pipeline:
     def _control_dancer(self, name: str, value: controls.ControlValue) -> controls.ControlValue:
         """Carry out one of the dancer's controls; return the value that took effect."""
         dancer = self.dancer
+        if name in controls.BAND_CONTROLS:
+            raise ValueError(f"control '{name}' is a band's; there is none in this show")
         if name == "panic":
             if dancer.held:
                 self._echo(self._now_ns, "hold", 0.0)

@@ -173,7 +173,18 @@ def test_controls_take_effect_and_are_echoed() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("style", "breakdance"), ("style", 99.0), ("scene", "none"), ("dance!", 1.0), ("energy", "much"), ("tempo", None)],
+    [
+        ("style", "breakdance"),
+        ("style", 99.0),
+        ("scene", "none"),
+        ("dance!", 1.0),
+        ("energy", "much"),
+        ("tempo", None),
+        # There is no band in this show.
+        ("key", "C major"),
+        ("mute_lead", 1.0),
+        ("triggers", "free"),
+    ],
 )
 def test_a_wrong_control_is_refused_aloud_and_changes_nothing(name: str, value: float | str | None) -> None:
     pipeline = make_pipeline()

@@ -1,5 +1,52 @@
-"""The command line: `pasdedeux`."""
+"""The command line: `pasdedeux`, and how it fails: one clear line, exit code 2."""
 
-from engine.cli.main import main
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from types import FrameType
+
+from engine.errors import UserError
+
+
+def main() -> None:
+    """Run the command line; exit code 2 with one line for whatever is the user's to mend, 130 for ctrl-c."""
+    # One thread each: the engine's threads are its own, and BLAS pools would fight them for the cores.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        # Libraries take seconds to load, in which one may change one's mind.
+        from engine.cli.commands import app
+
+        app()
+    except BaseException as error:
+        # A library that is interrupted while it loads may say that it is broken.
+        if interrupted or isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would hit the farewell
+            sys.exit(130)
+        if not isinstance(error, UserError):
+            raise
+        with contextlib.suppress(OSError):  # the terminal is gone
+            _say(error)
+        sys.exit(2)
+
+
+def _say(error: UserError) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+
 
 __all__ = ["main"]

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from engine.cli.main import app
+from engine.cli.commands import app
 from engine.errors import UserError
 from models.artifacts import GDM_FOLDER
 from models.dance_to_music.data import SCORES, first_step_row

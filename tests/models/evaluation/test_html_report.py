@@ -17,7 +17,7 @@ import soundfile
 from small_evaluation import BPM, HOSTILE, SYSTEMS, evaluation
 from typer.testing import CliRunner
 
-from engine.cli.main import app
+from engine.cli.commands import app
 from engine.errors import UserError
 from models.data.clip_sources import ClipSource
 from models.evaluation.html.groups import ABLATION, FIELD, OURS, REAL, grouped

@@ -1,16 +1,12 @@
-"""The commands, and how they fail: one clear line, exit code 2."""
+"""The commands and their flags."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from engine import __version__
 from engine.cli.learning import app as learning
@@ -272,19 +268,3 @@ def compile_command(
 
 
 app.add_typer(learning)
-
-
-def main() -> None:
-    """Run the command line; exit code 2 with one line for whatever is the user's to mend."""
-    # One thread each: the engine's threads are its own, and BLAS pools would fight them for the cores.
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    try:
-        app()
-    except UserError as error:
-        Console(stderr=True).print(
-            f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True, markup=True
-        )
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)

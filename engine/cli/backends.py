@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from engine.cli.figures import check_place, write_figures
 from engine.cli.proof import ProofPlan, prove
 from engine.errors import UserError
 from engine.priority import run_at_rank
@@ -39,6 +39,7 @@ def compile_model(
     Raises:
         UserError: the back end asked for by the settings cannot be had, or JSON cannot be written.
     """
+    check_place(json_path)
     console, measure = Console(), _measure()
     folder = dance_model(settings.dancer.model)
     result: dict[str, Any] = {"model": settings.dancer.model, "backends": {}}
@@ -56,7 +57,7 @@ def compile_model(
         for name in ready:
             console.print(_steps_table(result["proof"]["backends"][name]["steps"]))
     if json_path is not None:
-        _write(json_path, result)
+        write_figures(json_path, result)
 
 
 def bench_steps(
@@ -118,10 +119,3 @@ def _steps_table(rows: list[dict[str, Any]], old: list[dict[str, Any]] | None = 
             cells.append(f"{row['p99_ms'] / p99:.2f}" if p99 else "-")
         table.add_row(*cells)
     return table
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}", error.strerror or str(error)) from error

@@ -22,6 +22,7 @@ from rich.table import Table
 from engine import __version__
 from engine.audio.files import open_audio
 from engine.cli.backends import bench_steps, print_steps
+from engine.cli.figures import check_place, write_figures
 from engine.cli.memory import resident_mb
 from engine.cli.scaling import print_scaling, run_scaling
 from engine.cli.sources import DEMO_SONG
@@ -61,8 +62,9 @@ class _Paced:
 
 
 def run_bench(settings: ShowSettings, seconds: float, json_path: Path | None, compare: Path | None, load: bool) -> None:
-    """Measure and print; write JSON if asked. Raises `UserError` if OLD cannot be read."""
+    """Measure and print; write JSON if asked. Raises `UserError` if OLD cannot be read, or JSON not written."""
     console = Console()
+    check_place(json_path)
     old = _read(compare) if compare is not None else None
     result: dict[str, Any] = {"version": __version__, "commit": source_commit(), "machine": machine_kind()}
     result["cold_start_s"] = _cold_start(settings)
@@ -73,25 +75,24 @@ def run_bench(settings: ShowSettings, seconds: float, json_path: Path | None, co
         with busy_process():
             result["live_beside_a_busy_process"] = _as_json(_paced(settings, seconds, "live, machine busy"))
     _print(console, result, old)
-    _write(json_path, result)
-
-
-def _write(path: Path | None, result: dict[str, Any]) -> None:
-    if path is not None:
-        try:
-            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot write {path}", error.strerror or str(error)) from error
+    if json_path is not None:
+        write_figures(json_path, result)
 
 
 def run_scaling_bench(settings: ShowSettings, json_path: Path | None) -> None:
-    """Measure how cost grows with dancers, memory, targets and time; print, and write JSON if asked."""
+    """Measure how cost grows with dancers, memory, targets and time; print, and write JSON if asked.
+
+    Raises:
+        UserError: JSON cannot be written.
+    """
+    check_place(json_path)
     result: dict[str, Any] = {"version": __version__, "commit": source_commit(), "machine": machine_kind()}
     result["scaling"] = run_scaling(settings)
     console = Console()
     console.print(f"{result['machine']}; commit {result['commit']}", highlight=False)
     print_scaling(console, result["scaling"])
-    _write(json_path, result)
+    if json_path is not None:
+        write_figures(json_path, result)
 
 
 def _read(path: Path) -> dict[str, Any]:

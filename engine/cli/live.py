@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,9 +13,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from engine.cli.figures import check_place, write_figures
 from engine.cli.status import StatusLine
 from engine.clock import SessionClock
-from engine.errors import UserError
 from engine.metrics import Metrics
 from engine.protocols import Bridge, Sensor
 from engine.runner import LiveRunner, live_values
@@ -79,6 +78,7 @@ class LiveShow:
             duration_s: None: as long as the input lasts.
             heartbeat: no sensor brings sound, which otherwise moves time on.
         """
+        check_place(self._report)
         settings, console = self._settings, self._console
         clock, metrics, cast = self.clock, self.metrics, self._cast
         troupe = None
@@ -137,10 +137,7 @@ class LiveShow:
         _print_summary(console, metrics)
         if self._report is not None:
             content = {"sections": metrics.summary(), "counters": metrics.counters, "values": live_values(metrics)}
-            try:
-                self._report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            except OSError as error:
-                raise UserError(f"cannot write {self._report}", error.strerror or str(error)) from error
+            write_figures(self._report, content)
 
     def _announce(self, sensors: Sequence[Sensor], bridges: list[Bridge]) -> None:
         console = self._console

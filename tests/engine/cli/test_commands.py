@@ -167,6 +167,21 @@ def test_bad_input_gives_one_line_and_exit_code_2(pasdedeux: Typist, tmp_path: P
         assert said[-1].startswith("error: "), f"{name}: {said}"
 
 
+def test_figures_that_can_go_nowhere_are_refused_before_the_work(pasdedeux: Typist, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text("the last show's")
+    for place in (tmp_path, tmp_path / "no" / "figures.json", kept / "figures.json"):
+        for command in (["dance", DEMO, "--duration", 1, "--web", "off", *IDLE, "--report"], ["bench", "--json"]):
+            done = pasdedeux(*command, place)
+            assert done.returncode == 2, done.stderr
+            assert done.stdout == ""
+            (line,) = done.stderr.splitlines()
+            assert line.startswith(f"error: cannot write {place}: ")
+    done = pasdedeux("dance", DEMO, "--duration", 1, "--web", "off", *IDLE, "--report", kept)
+    assert done.returncode == 0, done.stderr
+    assert "sections" in json.loads(kept.read_text())
+
+
 def test_an_occupied_port_is_named(pasdedeux: Typist, song: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

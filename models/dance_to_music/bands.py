@@ -120,12 +120,24 @@ class Run:
             self.rows["ages"][:lead_in, voice] = np.arange(lead_in)
 
 
+def first_step(piece: MusicPiece) -> int:
+    """Return the step from which runs are cut: before a dance's, poses have to be there."""
+    return STEPS_PER_BEAT if piece.poses is not None else 0
+
+
+def holds(piece: MusicPiece, steps: int) -> bool:
+    """Return whether a run of `steps` can be cut without going round."""
+    return piece.tokens.steps >= steps + first_step(piece)
+
+
 def cut(random: np.random.Generator, part: Part, steps: int) -> Run:
-    """Cut a run of `steps` and its tail out of a piece; one that is too short goes round, by whole bars."""
+    """Cut a run of `steps` and its tail out of a piece; one that is too short goes round, by whole bars.
+
+    Its poses do not: who learns from dances leaves out those that do not hold a run (`holds`).
+    """
     piece, tokens = part.piece, part.piece.tokens
-    # The poses before the first step have to be there.
-    first = STEPS_PER_BEAT if piece.poses is not None else 0
-    if tokens.steps >= steps + first:
+    first = first_step(piece)
+    if holds(piece, steps):
         start = int(random.integers(first, tokens.steps - steps + 1))
         # Half of the sequences begin with a beat: so does most music on the stage.
         if random.random() < 0.5:

@@ -8,10 +8,13 @@ are learnt from too. The test splits are never read here.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from engine.errors import UserError
 from models.artifacts import GdmManifest
+from models.dance_to_music.bands import MusicPiece, first_step, holds
 from models.dance_to_music.data import MusicData, fit_phrases, load_dances, load_music, music_sampler
 from models.dance_to_music.export import GdmExportFacts, export_gdm
 from models.dance_to_music.lesson import GdmLesson, gdm_config
@@ -102,16 +105,37 @@ def load_data(prepared: Path | None, corpora: Path, cache: Path | None) -> Music
 
 
 def samplers(data: MusicData, settings: PlayerTrainingSettings) -> tuple[MusicSampler, dict[str, MusicSampler]]:
-    """Return the sampler of the training pieces and those of the validation pieces: music alone, and dances."""
+    """Return the sampler of the training pieces and those of the validation pieces: music alone, and dances.
+
+    Dances that are too short for a sequence are left out. Raises UserError if dances are to be learnt from and none
+    is left.
+    """
     music = {kind: group for kind, group in data.train.items() if kind != "dance"}
     phrases = fit_phrases(music)
     poses = [p.poses for p in data.train["dance"] if p.poses is not None]
-    train_sampler = music_sampler(data.train, phrases, settings.sequence, poses)
+    dances = _long_enough(data.train["dance"], settings.sequence.steps, "training")
+    if poses and not dances and settings.sequence.dance > 0.0:
+        most = max(p.tokens.steps - first_step(p) for p in data.train["dance"])
+        raise UserError(
+            f"no dance holds a sequence of {settings.sequence.steps} steps",
+            f"set [sequence] steps = {most} or fewer, or prepare longer ones",
+        )
+    train_sampler = music_sampler({**music, "dance": dances}, phrases, settings.sequence, poses)
     validation = {}
     held_out = {kind: group for kind, group in data.val.items() if kind != "dance" and group}
     if held_out:
         validation["music"] = music_sampler(held_out, phrases, settings.sequence, poses)
-    if data.val["dance"]:
+    held_out_dances = _long_enough(data.val["dance"], settings.sequence.steps, "validation")
+    if held_out_dances:
         only = replace(settings.sequence, dance=1.0)
-        validation["dance"] = music_sampler({"dance": data.val["dance"]}, phrases, only, poses)
+        validation["dance"] = music_sampler({"dance": held_out_dances}, phrases, only, poses)
     return train_sampler, validation
+
+
+def _long_enough(dances: Sequence[MusicPiece], steps: int, split: str) -> list[MusicPiece]:
+    """Return the dances that hold a sequence."""
+    whole = [dance for dance in dances if holds(dance, steps)]
+    if len(whole) < len(dances):
+        left_out = len(dances) - len(whole)
+        log.info("%s dances too short for %d steps, left out: %d of %d", split, steps, left_out, len(dances))
+    return whole

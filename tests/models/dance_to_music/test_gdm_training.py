@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from engine.types import VOICES, Key
 torch = pytest.importorskip("torch")
 
 from models.dance_to_music import run as gdm_run  # noqa: E402
-from models.dance_to_music.data import believable_key, fit_phrases, music_sampler, paired_pieces, piece_of  # noqa: E402
+from models.dance_to_music.data import (  # noqa: E402
+    MusicData,
+    believable_key,
+    fit_phrases,
+    music_sampler,
+    paired_pieces,
+    piece_of,
+)
 from models.dance_to_music.lesson import GdmLesson  # noqa: E402
 from models.dance_to_music.network import Gdm  # noqa: E402
 from models.dance_to_music.objective import GdmBatch, GdmObjective  # noqa: E402
@@ -178,6 +186,26 @@ def test_a_dance_without_known_drums_is_given_a_drummer() -> None:
     batch = music_sampler(pieces, fit_phrases(pieces), settings, [dance.poses]).sequences(_randoms(4), dances=True)
     assert (batch.known == 1.0).all()
     assert batch.drums.any(axis=(1, 2)).all()
+
+
+def test_dances_shorter_than_a_sequence_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    long, short = piece(band(16, 2, 0), poses=True), piece(band(4, 2, 1), poses=True)
+    music = {"song": [piece(only(band(16), 1, 2, 3))], "drums": [], "melody": []}
+    none = {kind: [] for kind in ("song", "drums", "melody", "dance")}
+    settings = replace(TINY, sequence=MusicSequenceSettings(steps=80, song=0.0, dance=1.0, drop_dance=0.0))
+    with caplog.at_level(logging.INFO):
+        source, _ = gdm_run.samplers(MusicData({**music, "dance": [short, long]}, none), settings)
+    assert "left out: 1 of 2" in caplog.text
+    batch = source.sequences(_randoms(32), dances=True)
+    assert batch.dance is not None
+    # The made-up poses never stand still; beyond a dance's end there is only its last.
+    assert (np.abs(np.diff(batch.dance, axis=1)).max(axis=2) > 0.0).all()
+    alone = MusicData({**music, "dance": [short]}, none)
+    with pytest.raises(UserError, match="no dance holds a sequence of 80 steps") as caught:
+        gdm_run.samplers(alone, settings)
+    assert "steps = 60 or fewer" in (caught.value.remedy or "")
+    apart = replace(settings, sequence=replace(settings.sequence, dance=0.0, song=1.0))
+    assert gdm_run.samplers(alone, apart)[0].kinds == ("song",)
 
 
 def test_dances_begin_to_be_learnt_from_when_the_settings_say() -> None:

@@ -251,7 +251,9 @@ class Dancer:
         self._source, self._seam = source, False
         if self._mirror:
             chunk = _mirrored(chunk)
-        self._track.append(chunk, self._steering(chunk), seam)
+        # The idle sway goes nowhere: steered, it would turn to and fro on feet that stand.
+        steer_rad = self._steering(chunk) if source is self._generator else 0.0
+        self._track.append(chunk, steer_rad, seam)
         # The ticks before are now averaged with this chunk's first.
         self._servo.see(self._track, max(first - AVERAGED_TICKS, self._track.begin), source is self._generator)
 

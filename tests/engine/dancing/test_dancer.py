@@ -1,0 +1,42 @@
+"""The dancer between its model and the stage: where it rests, what it begins anew, what is dropped and made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.body.skeleton import JOINT_NAMES, forward_kinematics
+from engine.pipeline import Pipeline
+from engine.settings import load_show
+from engine.types import AudioBlock, PoseFrame
+from tests.engine.fakes import blocks, make_pipeline, music
+
+ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
+
+
+def silence(seconds: float) -> NDArray[np.float32]:
+    return np.zeros((round(seconds * 48_000), 1), np.float32)
+
+
+def evening(*parts: NDArray[np.float32]) -> list[AudioBlock]:
+    return list(blocks(np.concatenate(parts)))
+
+
+def poses(pipeline: Pipeline, heard: Iterable[AudioBlock]) -> list[PoseFrame]:
+    return [event for block in heard for event in pipeline.push(block) if isinstance(event, PoseFrame)]
+
+
+def test_who_rests_at_the_edge_of_the_stage_stands_still() -> None:
+    pipeline = make_pipeline(settings=load_show(None, ["dancer.stage_radius_m=2", "dancer.rest_after_s=0.5"]))
+    frames = poses(pipeline, evening(music(2.5), silence(13.0)))
+    rest = frames[-10 * 60 :]
+    joints, turned = forward_kinematics(
+        np.array([frame.rotations for frame in rest]), np.array([frame.translation_m for frame in rest])
+    )
+    assert np.hypot(*rest[0].translation_m[[0, 2]]) > 0.7 * 2.0, "so far out that who travels is steered"
+    ankles = np.asarray(joints)[:, ANKLES]
+    assert np.ptp(ankles, axis=0).max() < 0.02, "the feet neither slide nor drift"
+    heading = np.arctan2(np.asarray(turned)[:, 0, 0, 2], np.asarray(turned)[:, 0, 2, 2])
+    assert np.degrees(np.ptp(np.unwrap(heading))) < 10.0, "it sways, and does not turn"

@@ -7,14 +7,16 @@ heard is noted line by line while the show runs, which costs the same at any hou
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from bridges.midi_notes import Hush
-from engine.errors import UserError
+from engine.errors import Trouble, UserError
 from engine.playing.score_file import TempoPoint, without_overlaps, write_midi
 from engine.types import NS_PER_S, ClockEvent, ControlEvent, NoteEvent, OutputEvent
 
@@ -53,6 +55,8 @@ class MidiRecorder:
         self._lines: list[str] = []
         """What is not saved yet."""
         self._saved_bytes = 0
+        self._trouble: str | None = None
+        """What is wrong and has not been reported yet."""
         self._last_beat: float | None = None
         self._shown_ns: int | None = None
         self._hush = Hush()
@@ -65,9 +69,11 @@ class MidiRecorder:
         Raises:
             UserError: the file could not be written at the end.
         """
-        self._lines, self._saved_bytes = [], 0
+        self._lines, self._saved_bytes, self._trouble = [], 0, None
         self._last_beat, self._shown_ns, self._hush = None, None, Hush()
         try:
+            if self._path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self._recover()
             self._partial.write_bytes(b"")
         except OSError as error:
@@ -78,7 +84,7 @@ class MidiRecorder:
         self._thread.start()
 
     def send(self, event: OutputEvent) -> None:
-        """Take note of one event."""
+        """Take note of one event. Raises `Trouble` once when what is noted can no longer be saved."""
         if self._thread is None:
             return
         if isinstance(event, NoteEvent):
@@ -91,9 +97,16 @@ class MidiRecorder:
                 self._note(_TEMPO, event.time_ns, event.beat, event.tempo_bpm)
         elif isinstance(event, ControlEvent) and self._hush.hear(event):
             self._note(_CUT, event.time_ns)
+        if self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            raise Trouble(trouble)
 
     def close(self) -> None:
-        """Write the file; idempotent."""
+        """Write the file; idempotent.
+
+        Raises:
+            UserError: it cannot be written; what could be saved is kept for the next show's `open`.
+        """
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -108,7 +121,8 @@ class MidiRecorder:
                 _log.info("recorded %s", self._path)
             self._partial.unlink()
         except OSError as error:
-            _log.error("the recording %s cannot be written: %s", self._path, error)
+            remedy = f"{error.strerror or error}; what could be saved is in {self._partial}"
+            raise UserError(f"the recording {self._path} cannot be written", remedy) from error
 
     def _note(self, *words: str | float) -> None:
         line = " ".join(map(str, words)) + "\n"
@@ -116,11 +130,16 @@ class MidiRecorder:
             self._lines.append(line)
 
     def _save_now_and_then(self) -> None:
+        failing = False
         while not self._closing.wait(_SAVE_EVERY_S):
             try:
                 self._save()
+                failing = False
             except OSError as error:
-                _log.warning("the recording cannot be saved now: %s", error)
+                if not failing:
+                    reason = error.strerror or error
+                    self._trouble = f"the recording cannot be saved ({reason}); it is kept in memory and tried again"
+                failing = True
 
     def _save(self) -> None:
         """Add what is new to the partial file; what cannot be written is tried again by the next."""

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one clear line that says what to do."""
+"""Errors that are the user's to mend: one clear line that says what to do; and what the operator of a show is told."""
 
 from __future__ import annotations
 
@@ -19,3 +19,7 @@ class UserError(Exception):
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str]]:
         """Say how it is made again, so that it comes through from another process."""
         return UserError, (self.problem, self.remedy)
+
+
+class Trouble(OSError):
+    """What a bridge that goes on has to tell the operator: it has taken the event, and is to be sent the next."""

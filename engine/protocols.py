@@ -140,9 +140,16 @@ class Bridge(Protocol):
         ...
 
     def send(self, event: OutputEvent) -> None:
-        """Send one event now. May raise OSError; the scheduler counts it and goes on."""
+        """Send one event now.
+
+        May raise OSError: the scheduler counts it and leaves the bridge alone for a while. `engine.errors.Trouble` it
+        only passes on to the operator.
+        """
         ...
 
     def close(self) -> None:
-        """Leave the peer in a safe state (notes off, neutral) and close; idempotent."""
+        """Leave the peer in a safe state (notes off, neutral) and close; idempotent.
+
+        Raises `engine.errors.UserError` if what was to be kept of the show cannot be.
+        """
         ...

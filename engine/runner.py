@@ -106,7 +106,7 @@ class LiveRunner:
         gc.freeze()
         self._last_audio_ns = self._beat_ns = self._clock.now_ns()
         self._fed_until_ns = self._beat_ns - self._audio_delay_ns
-        self._scheduler.start(RealTime(_OUTPUT_LEVEL).watch if self._real_time else None)
+        self._scheduler.start(RealTime(_OUTPUT_LEVEL).watch if self._real_time else None, self._on_events)
         self._thread.start()
         for sensor in self._sensors:
             sensor.start(self._inbox.put, self.report)

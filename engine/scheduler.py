@@ -11,6 +11,7 @@ from functools import partial
 
 from engine.clock import Clock
 from engine.dancing.stand_in import StandIn
+from engine.errors import Trouble
 from engine.metrics import Metrics
 from engine.protocols import Bridge, NoteAhead
 from engine.types import NS_PER_S, BeatEvent, ClockEvent, ControlEvent, NoteEvent, OutputEvent, PoseFrame, StatusEvent
@@ -103,6 +104,7 @@ class OutputScheduler:
         self._paces: dict[str, _Pace] = {}
         self._retry_at: dict[int, int] = {}
         self._backoff: dict[int, int] = {}
+        self._on_status: Callable[[Sequence[StatusEvent]], None] | None = None
 
     def put(self, events: Iterable[OutputEvent]) -> None:
         """Add events to be sent at their times.
@@ -124,12 +126,18 @@ class OutputScheduler:
                 self._metrics.count("output_dropped")
             self._condition.notify()
 
-    def start(self, each_turn: Callable[[], object] | None = None) -> None:
+    def start(
+        self,
+        each_turn: Callable[[], object] | None = None,
+        on_status: Callable[[Sequence[StatusEvent]], None] | None = None,
+    ) -> None:
         """Start the output thread.
 
         Args:
             each_turn: called on it, often.
+            on_status: called on it with what is sent to the bridges of how sending goes.
         """
+        self._on_status = on_status
         self._thread = threading.Thread(target=self._run, args=(each_turn,), name="output", daemon=True)
         self._thread.start()
 
@@ -250,7 +258,7 @@ class OutputScheduler:
         if pace.counted_as == "frames":
             self._metrics.count("fallen_behind")
             message = f"poses come {lag_ns / 1e6:.0f} ms too late and are shown late: raise output.lookahead_ms"
-            self.put([StatusEvent(now_ns, "output", "warning", message)])
+            self._tell(StatusEvent(now_ns, "output", "warning", message))
 
     def _send_observed(self, pace: _Pace, frame: PoseFrame) -> None:
         """Pass on a pose that was seen; late is late, but never backwards."""
@@ -295,6 +303,8 @@ class OutputScheduler:
         try:
             send()
             self._backoff.pop(index, None)
+        except Trouble as trouble:
+            self._tell(StatusEvent(self._clock.now_ns(), self._bridges[index].name, "error", str(trouble)))
         except Exception as error:  # on stage nothing raises; the other bridges go on
             self._fail(index, error)
 
@@ -307,7 +317,12 @@ class OutputScheduler:
         self._metrics.count("bridge_errors")
         if first:
             message = f"{type(error).__name__}: {error}; trying again"
-            self.put([StatusEvent(now_ns, self._bridges[index].name, "error", message)])
+            self._tell(StatusEvent(now_ns, self._bridges[index].name, "error", message))
+
+    def _tell(self, status: StatusEvent) -> None:
+        self.put([status])
+        if self._on_status is not None:
+            self._on_status([status])
 
 
 def _counted_as(performer: str) -> str:

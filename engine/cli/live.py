@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.console import Console
 from engine.cli.figures import check_place, write_figures
 from engine.cli.status import StatusLine
 from engine.clock import SessionClock
+from engine.errors import UserError
 from engine.metrics import Metrics
 from engine.protocols import Bridge, Sensor
 from engine.runner import LiveRunner, live_values
@@ -63,6 +64,8 @@ class LiveShow:
         self._console = Console(stderr=True)
         self._stop = threading.Event()
         self._cast = cast
+        self._lost: list[UserError] = []
+        """What could not be kept of the show."""
         self.clock = SessionClock()
         self.metrics = Metrics()
 
@@ -77,6 +80,9 @@ class LiveShow:
             sensors: what is heard and seen.
             duration_s: None: as long as the input lasts.
             heartbeat: no sensor brings sound, which otherwise moves time on.
+
+        Raises:
+            UserError: something cannot be had; or, when all is over, something could not be kept of the show.
         """
         check_place(self._report)
         settings, console = self._settings, self._console
@@ -97,7 +103,7 @@ class LiveShow:
 
             for bridge in bridges:
                 bridge.open(on_control)
-                stack.callback(bridge.close)
+                stack.callback(self._close, bridge)
             label = DANCE if cast is None else cast.value
             recorder = SessionRecorder(self._record, settings, label) if self._record else None
             scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
@@ -137,7 +143,22 @@ class LiveShow:
         _print_summary(console, metrics)
         if self._report is not None:
             content = {"sections": metrics.summary(), "counters": metrics.counters, "values": live_values(metrics)}
-            write_figures(self._report, content)
+            with self._noted():
+                write_figures(self._report, content)
+        if self._lost:
+            raise UserError("; ".join(map(str, self._lost)), "")
+
+    def _close(self, bridge: Bridge) -> None:
+        with self._noted():
+            bridge.close()
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Go on if something cannot be kept of the show: it is told when all else is."""
+        try:
+            yield
+        except UserError as error:
+            self._lost.append(error)
 
     def _announce(self, sensors: Sequence[Sensor], bridges: list[Bridge]) -> None:
         console = self._console

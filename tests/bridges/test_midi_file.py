@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from bridges import midi_file
 from bridges.midi_file import MidiRecorder
-from engine.errors import UserError
+from engine.errors import Trouble, UserError
 from engine.types import ClockEvent, ControlEvent, NoteEvent
 from tests.waiting import wait_until
 
@@ -163,10 +164,45 @@ def test_a_disk_that_was_full_costs_nothing(tmp_path: Path) -> None:
     assert len(bass.notes) == len(begun)
 
 
+def test_a_disk_that_is_full_is_told_once_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saves: list[None] = []
+
+    def full(*arguments: object) -> None:
+        saves.append(None)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "show.mid"
+    recorder = MidiRecorder(path)
+    monkeypatch.setattr(midi_file, "_SAVE_EVERY_S", 0.001)
+    with monkeypatch.context() as patched:
+        patched.setattr(MidiRecorder, "_save", full)
+        recorder.open(lambda control: None)
+        wait_until(lambda: len(saves) > 3)
+        with pytest.raises(Trouble, match=r"cannot be saved \(No space left on device\)"):
+            recorder.send(NoteEvent(1000 * MS, 0, 2, 70, 90, 100 * MS))
+        begun = play(recorder, 3.0)
+    recorder.send(NoteEvent(9000 * MS, 0, 2, 71, 90, 100 * MS))
+    wait_until(lambda: not recorder._lines, "it is not tried again")
+    with monkeypatch.context() as patched:
+        patched.setattr(midi_file, "write_midi", full)
+        with pytest.raises(UserError, match=r"show\.mid cannot be written: No space left on device") as caught:
+            recorder.close()
+    assert "show.mid.partial" in caught.value.remedy
+    assert [entry.name for entry in tmp_path.iterdir()] == ["show.mid.partial"]
+    next_show = MidiRecorder(path)
+    next_show.open(lambda control: None)
+    next_show.close()
+    notes = [n for i in pretty_midi.PrettyMIDI(str(tmp_path / "show-recovered.mid")).instruments for n in i.notes]
+    assert len(notes) == len(begun) + 2, "what was told and what was kept is in it"
+
+
 def test_a_place_that_cannot_be_written_is_known_before_the_show(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*show\.mid") as caught:
         MidiRecorder(tmp_path / "no" / "show.mid").open(lambda control: None)
     assert "midi.record" in caught.value.remedy
+    with pytest.raises(UserError, match=r"cannot write .*: Is a directory; choose"):
+        MidiRecorder(tmp_path).open(lambda control: None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_evening_is_small(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.clock import VirtualClock
+from engine.errors import Trouble
 from engine.metrics import Metrics
 from engine.scheduler import OutputScheduler, Timing
 from engine.types import BeatEvent, ClockEvent, ControlEvent, NoteEvent, OutputEvent, PoseFrame, StatusEvent
@@ -149,6 +150,29 @@ def test_a_failing_bridge_is_reported_once_and_tried_again() -> None:
     broken.broken = False
     stage.run_to(149 * FRAME)
     assert broken.poses(), "and it is back"
+
+
+def test_a_bridge_that_goes_on_is_heard_by_the_operator_and_not_left_alone() -> None:
+    stage = Stage()
+    told: list[StatusEvent] = []
+    takes = stage.listener.send
+
+    def send(event: OutputEvent) -> None:
+        takes(event)
+        if len(stage.listener.got) == 3:
+            raise Trouble("the disk is full")
+
+    stage.listener.send = send  # type: ignore[method-assign]
+    stage.scheduler.start(on_status=told.extend)
+    stage.scheduler.stop()
+    for i in range(20):
+        stage.scheduler.put([pose(i * FRAME)])
+    stage.run_to(19 * FRAME)
+    assert len(stage.listener.poses()) == 20
+    assert [(event.component, event.level, event.message) for event in told] == [
+        ("listener", "error", "the disk is full")
+    ]
+    assert told == [event for _, event in stage.listener.got if isinstance(event, StatusEvent)]
 
 
 def test_memory_is_bounded_when_nothing_is_sent() -> None:

@@ -88,6 +88,7 @@ class Dancer:
         self._retry_tick = 0
         self._retry_after = _RETRY_TICKS
         self._losses = 0
+        self._lost = False
         self._resting = True
         self._quiet_since_ns: int | None = 0
         self._music_energy = 0.0
@@ -159,6 +160,7 @@ class Dancer:
         self._guard.reset()
         self._seam = self._home = True
         self._retry_tick = 0
+        self._lost = False
 
     # -- hearing --------------------------------------------------------------------------------------------------
 
@@ -260,9 +262,10 @@ class Dancer:
     def _generate(self, request: MotionRequest) -> tuple[MotionChunk, Generator]:
         """Return a chunk from the model, or from the idle sway if the dancer rests or the model is lost."""
         if not self._resting and request.first_tick >= self._retry_tick:
-            if self._retry_tick > 0 and self._source is self._idle and self._losses:
-                self._generator.reset(self._seed + self._losses)
             try:
+                if self._lost:
+                    self._generator.reset(self._seed + self._losses)
+                    self._lost = False
                 with self._metrics.timed("model_step"):
                     chunk = self._generator.step(request)
                 if not _finite(chunk):
@@ -271,6 +274,7 @@ class Dancer:
                 return chunk, self._generator
             except Exception as error:  # on stage nothing raises: whatever a model does, the dance goes on
                 self._losses += 1
+                self._lost = True
                 self._metrics.count("model_lost")
                 self._retry_tick = request.first_tick + self._retry_after
                 self._retry_after = min(2 * self._retry_after, _RETRY_TICKS_MAX)

@@ -11,7 +11,7 @@ from engine.body.skeleton import JOINT_NAMES, forward_kinematics
 from engine.pipeline import Pipeline
 from engine.settings import load_show
 from engine.types import AudioBlock, PoseFrame
-from tests.engine.fakes import blocks, make_pipeline, music
+from tests.engine.fakes import Walker, blocks, make_pipeline, music
 
 ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
 
@@ -40,3 +40,25 @@ def test_who_rests_at_the_edge_of_the_stage_stands_still() -> None:
     assert np.ptp(ankles, axis=0).max() < 0.02, "the feet neither slide nor drift"
     heading = np.arctan2(np.asarray(turned)[:, 0, 0, 2], np.asarray(turned)[:, 0, 2, 2])
     assert np.degrees(np.ptp(np.unwrap(heading))) < 10.0, "it sways, and does not turn"
+
+
+class Diary(Walker):
+    """A walker that keeps the seeds it was reset with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seeds: list[int] = []
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self.seeds.append(seed)
+
+
+def test_a_model_that_failed_once_begins_anew_once_and_not_after_every_rest() -> None:
+    walker = Diary()
+    pipeline = make_pipeline(walker, settings=load_show(None, ["dancer.seed=3", "dancer.rest_after_s=0.3"]))
+    for number, block in enumerate(evening(*[music(3.0), silence(2.0)] * 3)):
+        failing = number >= 100 and not pipeline.metrics.counter("model_lost")
+        walker.fail = RuntimeError("out of memory") if failing else None
+        pipeline.push(block)
+    assert walker.seeds == [3, 4]

@@ -22,6 +22,7 @@ from bridges.midi_ports import OutputPort, Unavailable, open_output
 from bridges.midi_pulses import PulseTrain
 from engine.errors import UserError
 from engine.priority import ask_for_real_time
+from engine.signals import leave_to_parent
 
 RECORD = struct.Struct("<4B4xqqdd")
 """kind, channel, pitch, velocity; time [ns of time.perf_counter_ns, which all processes share], duration [ns], beat,
@@ -193,7 +194,7 @@ def main(target: str, programs: Mapping[int, int], clock: bool) -> int:
     ended = threading.Event()
     ask_for_real_time(_REAL_TIME_LEVEL, inherited=True)
     # Ctrl-C goes to every process of the terminal; the engine ends us when it has ended its own work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent()
     signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     try:
         worker = Worker(target, programs, clock)

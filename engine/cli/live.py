@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import webbrowser
@@ -23,6 +22,7 @@ from engine.runner import LiveRunner, live_values
 from engine.scheduler import OutputScheduler
 from engine.session import DANCE, SessionRecorder
 from engine.settings import ShowSettings
+from engine.signals import Signals
 from engine.stage import (
     Cast,
     build_bridges,
@@ -85,50 +85,11 @@ class LiveShow:
             UserError: something cannot be had; or, when all is over, something could not be kept of the show.
         """
         check_place(self._report)
-        settings, console = self._settings, self._console
-        clock, metrics, cast = self.clock, self.metrics, self._cast
-        troupe = None
-        if cast is None and settings.crowd.size:
-            # On other cores, so that the crowd can be late without the lead.
-            troupe = build_crowd(settings, clock, metrics)
-        pipeline = build_pipeline(settings, metrics, troupe) if cast is None else build_playing(settings, metrics, cast)
-        bridges = build_bridges(settings, clock, pipeline)
-        status = StatusLine(console, playing=cast is not None)
-        with ExitStack() as stack:
-            runner: LiveRunner | None = None
-
-            def on_control(event: ControlEvent) -> None:
-                if runner is not None:
-                    runner.control(event)
-
-            for bridge in bridges:
-                bridge.open(on_control)
-                stack.callback(self._close, bridge)
-            label = DANCE if cast is None else cast.value
-            recorder = SessionRecorder(self._record, settings, label) if self._record else None
-            scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
-            runner = LiveRunner(
-                pipeline,
-                scheduler,
-                sensors,
-                clock,
-                metrics,
-                recorder,
-                status.see,
-                heartbeat,
-                settings.output.real_time,
-                round(settings.audio.latency_ms * 1e6),
-            )
-            stack.callback(runner.stop)
-            if troupe is not None:
-                stack.callback(troupe.stop)
-                troupe.start(scheduler.put, runner.report)
-            if cast is None:
-                warm_up(settings, ticks=24)
-            else:
-                warm_up_playing(settings, cast, ticks=24)
-            self._catch_signals(stack)
-            runner.start()
+        console, clock, metrics = self._console, self.clock, self.metrics
+        status = StatusLine(console, playing=self._cast is not None)
+        with Signals(self._stop) as signals, ExitStack() as stack:
+            with signals.interrupting():
+                bridges = self._begin(stack, signals, sensors, status, heartbeat)
             self._announce(sensors, bridges)
             # The first second pays for caches and pages; what is reported is the show.
             warm_until_ns = clock.now_ns() + NS_PER_S
@@ -147,6 +108,53 @@ class LiveShow:
                 write_figures(self._report, content)
         if self._lost:
             raise UserError("; ".join(map(str, self._lost)), "")
+
+    def _begin(
+        self, stack: ExitStack, signals: Signals, sensors: Sequence[Sensor], status: StatusLine, heartbeat: bool
+    ) -> list[Bridge]:
+        """Open and warm up everything, then start; return the bridges. The stack closes what has come to be open."""
+        settings, clock, metrics, cast = self._settings, self.clock, self.metrics, self._cast
+        troupe = None
+        if cast is None and settings.crowd.size:
+            # On other cores, so that the crowd can be late without the lead.
+            troupe = build_crowd(settings, clock, metrics)
+        pipeline = build_pipeline(settings, metrics, troupe) if cast is None else build_playing(settings, metrics, cast)
+        bridges = build_bridges(settings, clock, pipeline)
+        runner: LiveRunner | None = None
+
+        def on_control(event: ControlEvent) -> None:
+            if runner is not None:
+                runner.control(event)
+
+        for bridge in bridges:
+            stack.callback(self._close, bridge)
+            bridge.open(on_control)
+        label = DANCE if cast is None else cast.value
+        scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
+        with signals.held():  # what is on the disk is never without who takes it away
+            recorder = SessionRecorder(self._record, settings, label) if self._record else None
+            runner = LiveRunner(
+                pipeline,
+                scheduler,
+                sensors,
+                clock,
+                metrics,
+                recorder,
+                status.see,
+                heartbeat,
+                settings.output.real_time,
+                round(settings.audio.latency_ms * 1e6),
+            )
+            stack.callback(runner.stop)
+        if troupe is not None:
+            stack.callback(troupe.stop)
+            troupe.start(scheduler.put, runner.report)
+        if cast is None:
+            warm_up(settings, ticks=24)
+        else:
+            warm_up_playing(settings, cast, ticks=24)
+        runner.start()
+        return bridges
 
     def _close(self, bridge: Bridge) -> None:
         with self._noted():
@@ -172,13 +180,6 @@ class LiveShow:
             console.print(f"  stage: [link={url}]{url}[/link]", highlight=False)
             if self._browser and _has_display():
                 threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-
-    def _catch_signals(self, stack: ExitStack) -> None:
-        """Let ctrl-c and a polite kill end the show in order; only possible on the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            stack.callback(signal.signal, number, signal.signal(number, lambda *_: self._stop.set()))
 
 
 def _has_display() -> bool:

@@ -7,7 +7,6 @@ on to the core and sending it there would take the lead's time. `engine.crowds.s
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from engine.metrics import Metrics
 from engine.priority import ask_to_be_nice
 from engine.scheduler import OutputScheduler
 from engine.settings import ShowSettings
+from engine.signals import leave_to_parent
 from engine.types import NS_PER_S, BeatState, PoseFrame
 
 _SWITCH_INTERVAL_S = 0.0005
@@ -128,7 +128,7 @@ def serve(connection: Connection, build: Callable[[], Share]) -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     ask_to_be_nice(_NICENESS)
     # Ctrl-C goes to every process of the terminal; the core ends us when it has ended its own work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent()
     try:
         share = build()
     except UserError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.shared_memory import SharedMemory
@@ -15,6 +14,7 @@ import numpy as np
 from engine.errors import UserError
 from engine.seeing.landmarker import Landmarker
 from engine.seeing.people import Person
+from engine.signals import leave_to_parent
 
 
 class Picture(NamedTuple):
@@ -48,7 +48,7 @@ class Seen(NamedTuple):
 def run(pipe: Connection, memory_name: str, bundle: str, people: int) -> None:
     """Serve pictures until the other end of the pipe closes; the main function of the process."""
     # Ctrl-C goes to every process of the terminal; when to end is the engine's decision.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent()
     # Whatever native code prints from now on, the operator's terminal stays clean.
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 2)

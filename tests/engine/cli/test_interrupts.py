@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,9 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from engine.session import Session
 from tests.engine.cli.typed import ROOT
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PULSE_SERVER": "unix:/nonexistent", "TERM": "dumb"}
+
+IDLE = ("--set", "dancer.model=idle")
+SONG = ROOT / "config" / "demo" / "demo.ogg"
+SIGNALS = [
+    "SIGINT",
+    "SIGTERM",
+    pytest.param("SIGHUP", marks=pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminals to close")),
+]
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -46,6 +57,41 @@ def test_ctrl_c_while_libraries_load_is_no_defect(tmp_path: Path, library: str, 
 
         sys.meta_path.insert(0, Impatience())
     """
-    song = ROOT / "config" / "demo" / "demo.ogg"
-    done = run(code, "dance", song, "--duration", 1, "--render", tmp_path / "out")
+    done = run(code, "dance", SONG, "--duration", 1, "--render", tmp_path / "out")
     assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_who_ends_a_show_that_is_starting_leaves_nothing_behind(tmp_path: Path, name: str) -> None:
+    code = f"""
+        import signal
+        from engine.cli import live
+
+        live.warm_up = lambda *arguments, **named: signal.raise_signal(signal.{name})
+    """
+    done = run(code, "dance", SONG, "--duration", 1, "--web", "off", *IDLE, "--record", tmp_path / "night")
+    assert (done.returncode, done.stderr) == (130, "")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_who_ends_a_show_in_its_middle_has_all_of_it(tmp_path: Path, name: str) -> None:
+    code = f"""
+        import signal
+        from engine.cli import live
+
+        class Told(live.StatusLine):
+            def refresh(self, *arguments):
+                for _ in range(3):
+                    signal.raise_signal(signal.{name})
+
+        live.StatusLine = Told
+        stop = live.LiveRunner.stop
+        live.LiveRunner.stop = lambda runner: (signal.raise_signal(signal.{name}), stop(runner))
+    """
+    night, report = tmp_path / "night", tmp_path / "report.json"
+    done = run(code, "dance", SONG, "--loop", "--web", "off", *IDLE, "--record", night, "--report", report)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Session(night).cut_off
+    assert "sections" in json.loads(report.read_text())

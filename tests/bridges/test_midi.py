@@ -335,6 +335,22 @@ def test_a_process_that_dies_is_started_again(receiver: SocketReceiver, bridge_t
     receiver.wait(lambda ms: any(m.type == "note_on" and m.note == 62 for m in ms))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_what_a_terminal_tells_all_its_processes_the_engine_decides(
+    receiver: SocketReceiver, bridge_to: Callable[..., MidiBridge]
+) -> None:
+    bridge = bridge_to(receiver.target)
+    process = bridge._process
+    assert process is not None
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGHUP)
+    bridge.send(note(60, 60_000))
+    receiver.wait(lambda ms: (0, 60) in sounding(ms))
+    assert process.poll() is None
+    bridge.close()
+    receiver.wait(lambda ms: not sounding(ms))
+
+
 def test_a_receiver_that_is_not_there_is_the_users_to_mend() -> None:
     with pytest.raises(UserError, match=r"nobody takes MIDI at 127\.0\.0\.1"):
         MidiBridge(f"tcp:127.0.0.1:{unshared_port()}", clock=SessionClock()).open(lambda control: None)

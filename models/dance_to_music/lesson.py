@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
@@ -45,6 +46,11 @@ class PlayerLesson:
     ) -> None:
         self.model, self.sampler, self.settings, self._validation = model, sampler, settings, validation or {}
         self.objective = GdmObjective(cast(Player, model), settings.velocity)
+
+    @property
+    def fitted(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was fitted to the training data; see `models.learning.loop.Lesson`."""
+        return self.sampler.fitted
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> GdmBatch:
         """Draw the sequences at some places of a step's global batch."""

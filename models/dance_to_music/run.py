@@ -84,6 +84,7 @@ def export(
     chosen, weights = finished.weights(step)
     settings = GdmTrainingSettings.of(finished.settings)
     sampler, _ = samplers(load_data(prepared, corpora, run.parent / "grids"), settings)
+    finished.require_same(sampler.fitted)
     model = Gdm(gdm_config(sampler, settings)).eval()
     model.load_state_dict(weights)
     facts = GdmExportFacts(

@@ -136,6 +136,15 @@ class MusicSampler:
             kind: self._quantiles([self._run(random, kind) for _ in range(_RANK_SEQUENCES)]) for kind in self.kinds
         }
 
+    @property
+    def fitted(self) -> dict[str, Floats]:
+        """Return what was fitted to the training data and weights depend on."""
+        return {
+            "pose mean": self.pose_mean,
+            "pose scale": self.pose_scale,
+            "music phrases": self.phrases.whitening,
+        }
+
     def sequences(self, randoms: Sequence[np.random.Generator], *, dances: bool) -> MusicBatch:
         """Draw a sequence with each generator; from dances too, if asked for (and if there are any)."""
         kinds = [k for k in self.kinds if dances or k != "dance"] or list(self.kinds)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from models.dance_to_music.lesson import GdmLesson
@@ -52,6 +53,11 @@ class DualLesson:
         torch.manual_seed(settings.seed)
         self.model = Couple(dance.model, music.model, Sound(dance.sampler.music_mean, dance.sampler.music_scale))
         self.objective = self._objective_of(self.model)
+
+    @property
+    def fitted(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was fitted to the training data; see `models.learning.loop.Lesson`."""
+        return {**self._dance.fitted, **self._music.fitted}
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> DualBatch:
         """Draw what the terms of a step need, at some places of its global batch."""

@@ -46,6 +46,16 @@ class FrameScales:
         return FrameScales(*_moments(music, _LEAST_MUSIC), *_moments(pose, _LEAST_POSE))
 
     @property
+    def fitted(self) -> dict[str, Floats]:
+        """Return what weights depend on."""
+        return {
+            "pose mean": self.pose_mean,
+            "pose deviation": self.pose_deviation,
+            "music mean": self.music_mean,
+            "music deviation": self.music_deviation,
+        }
+
+    @property
     def music_size(self) -> int:
         """M, values of a frame of music with its beat."""
         return len(self.music_mean) + BEAT_SIZE

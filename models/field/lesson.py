@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -79,6 +80,11 @@ class FieldLesson:
         torch.manual_seed(settings.seed)
         self.model = build_model(settings, sampler.scales)
         self.objective = FieldObjective(self.model)
+
+    @property
+    def fitted(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was fitted to the training data; see `models.learning.loop.Lesson`."""
+        return self.sampler.scales.fitted
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> FieldBatch:
         """Draw the windows at some places of a step's global batch."""

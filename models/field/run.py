@@ -90,6 +90,7 @@ def export(run: Path, prepared: Path, folder: Path, *, step: int | None = None) 
     chosen, weights = finished.weights(step)
     settings = FieldTrainingSettings.of(finished.settings, str(run))
     data = FieldData.load(settings, prepared)
+    finished.require_same(data.sampler.scales.fitted)
     model = build_model(settings, data.sampler.scales).eval()
     model.load_state_dict(weights)
     training_set = f"{_TRAINING_SET}; {UNSEEN_MOVEMENT}" if settings.protocol == "B" else _TRAINING_SET

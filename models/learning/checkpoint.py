@@ -8,7 +8,8 @@ both follow from the seed and the step. `training.json` repeats the header for p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from models.learning.fitted import Fitted, require_same, summaries
+
+log = logging.getLogger(__name__)
 
 _FILE, _FACTS = "training.safetensors", "training.json"
+_BESIDE_LEARNING = ("name", "device", "run")
+"""Settings that do not change what is learnt."""
 
 
 @dataclass
@@ -53,8 +59,9 @@ def save(
     optimiser: torch.optim.Optimizer,
     progress: Progress,
     settings: object,
+    fitted: Fitted,
 ) -> None:
-    """Write the checkpoint of a run; `settings` is a dataclass."""
+    """Write the checkpoint of a run; `settings` is a dataclass, `fitted` what the data gave beside the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("model", model), ("average", average)):
@@ -62,7 +69,8 @@ def save(
     for index, parameter in enumerate(_parameters(optimiser)):
         for name, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value)
-    facts = json.dumps({**asdict(progress), "settings": asdict(settings)}, indent=1)  # type: ignore[call-overload]
+    said = {"settings": asdict(settings), "fitted": summaries(fitted)}  # type: ignore[call-overload]
+    facts = json.dumps({**asdict(progress), **said}, indent=1)
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     partial = folder / f"{_FILE}.partial"
     save_file(whole, partial, metadata={"progress": facts})
@@ -77,15 +85,27 @@ def is_run(folder: Path) -> bool:
     return (folder / _FILE).is_file()
 
 
-def resume(folder: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> Progress:
-    """Set everything to what `save` wrote, and return how far it was.
+def resume(
+    folder: Path,
+    model: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    settings: object,
+    fitted: Fitted,
+) -> Progress:
+    """Set everything to what `save` wrote, and return how far it was; other settings than it began with are logged.
 
     Raises:
-        UserError: there is no checkpoint, or it is of another network.
+        UserError: there is no checkpoint, or it is of another network or of other data.
     """
     try:
         tensors = load_file(folder / _FILE)
         facts = _facts(folder)
+        now = json.loads(json.dumps(asdict(settings)))  # type: ignore[call-overload]
+        changed = _changes(facts.get("settings", {}), now)
+        if changed:
+            log.warning("%s goes on with other settings than it began with: %s", folder, ", ".join(changed))
+        require_same(facts.get("fitted"), fitted, folder)
         for prefix, module in (("model", model), ("average", average)):
             mine = {n.removeprefix(prefix + "."): v for n, v in tensors.items() if n.startswith(prefix + ".")}
             module.load_state_dict(mine)
@@ -108,6 +128,18 @@ def _facts(folder: Path) -> dict[str, Any]:
     # Runs begun before the header existed kept it beside the tensors.
     content: dict[str, Any] = json.loads(facts if facts is not None else (folder / _FACTS).read_text())
     return content
+
+
+def _changes(began: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
+    """Return what differs of the settings that both know and that shape learning."""
+    changed: list[str] = []
+    for name in [name for name in now if name in began and name not in _BESIDE_LEARNING]:
+        before, after = began[name], now[name]
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changed += _changes(before, after, f"{where}{name}.")
+        elif before != after:
+            changed.append(f"{where}{name} = {after!r} (was {before!r})")
+    return changed
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> Iterator[nn.Parameter]:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.errors import UserError
+from models.learning.fitted import Fitted, require_same
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,14 @@ class FinishedRun:
         settings: of the network's own task, as a table.
         step: optimiser steps taken.
         seconds: spent in them.
+        fitted: `models.learning.fitted.summaries` of what its data gave beside the weights; None: it does not say.
     """
 
     folder: Path
     settings: dict[str, Any]
     step: int
     seconds: float
+    fitted: dict[str, list[float]] | None = None
 
     @staticmethod
     def find(folder: Path) -> FinishedRun:
@@ -39,7 +42,7 @@ class FinishedRun:
             settings = state["settings"]
             if not own.is_file():
                 settings = {**settings[folder.name], "name": settings["name"]}
-            return FinishedRun(folder, settings, int(state["step"]), float(state["seconds"]))
+            return FinishedRun(folder, settings, int(state["step"]), float(state["seconds"]), state.get("fitted"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _none(folder, error) from error
 
@@ -59,6 +62,10 @@ class FinishedRun:
             return chosen, load_file(self.folder / f"average-{chosen}.safetensors")
         except (OSError, IndexError, SafetensorError) as error:
             raise _none(self.folder, error) from error
+
+    def require_same(self, fitted: Fitted) -> None:
+        """Raise UserError if its weights do not go with what some data gave."""
+        require_same(self.fitted, fitted, self.folder)
 
     def hours_until(self, step: int) -> float:
         """Return the hours of learning up to a step."""

@@ -23,6 +23,7 @@ from engine.errors import UserError
 from models.learning import checkpoint
 from models.learning.checkpoint import Progress
 from models.learning.curves import Curves
+from models.learning.fitted import Fitted
 from models.learning.launch import my_places
 from models.learning.randomness import seed_torch
 from models.learning.settings import OptimiserSettings, RunSettings
@@ -64,6 +65,11 @@ class Lesson(Protocol):
     @property
     def objective(self) -> nn.Module:
         """A module over `model` whose `forward(batch)` returns the weighted losses by name."""
+        ...
+
+    @property
+    def fitted(self) -> Fitted:
+        """What the training data gave beside the weights: those of other data do not go with it."""
         ...
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> Any:
@@ -165,11 +171,17 @@ class Learning:
     def save(self, folder: Path) -> None:
         """Write the checkpoint (the first process does)."""
         if self.fabric.is_global_zero:
-            checkpoint.save(folder, self.lesson.model, self.average, self._optimiser, self.progress, self.settings)
+            lesson = self.lesson
+            checkpoint.save(
+                folder, lesson.model, self.average, self._optimiser, self.progress, self.settings, lesson.fitted
+            )
 
     def resume(self, folder: Path) -> None:
         """Go on from the checkpoint in `folder`. Raises UserError if there is none that fits."""
-        self.progress = checkpoint.resume(folder, self.lesson.model, self.average, self._optimiser)
+        lesson = self.lesson
+        self.progress = checkpoint.resume(
+            folder, lesson.model, self.average, self._optimiser, self.settings, lesson.fitted
+        )
 
     def _point(self, values: Mapping[str, float], curves: Curves) -> None:
         p, every = self.progress, self.settings.run.curve_every_steps

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
@@ -59,6 +60,11 @@ class GmdLesson:
         self.objective = self._objective_of(self.model)
         held_out = [clip for clip in validation if sampler.holds(clip)]
         self._held_out = sampler.over(held_out) if held_out else None
+
+    @property
+    def fitted(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was fitted to the training data; see `models.learning.loop.Lesson`."""
+        return self.sampler.fitted
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> GmdBatch:
         """Draw the sequences at some places of a step's global batch."""

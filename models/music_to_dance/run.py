@@ -85,6 +85,7 @@ def export(
     chosen, weights = finished.weights(step)
     settings = TrainingSettings.of(finished.settings)
     sampler = sampler_of(settings, prepared, load(prepared, settings.time))
+    finished.require_same(sampler.fitted)
     model = Gmd(gmd_config(sampler, settings)).eval()
     model.load_state_dict(weights)
     fit_limits(model.head, sampler)

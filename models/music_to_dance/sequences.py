@@ -188,6 +188,17 @@ class SequenceSampler:
         # With nothing to draw, tables can still be made.
         self._share = share / (share.sum() or 1.0)
 
+    @property
+    def fitted(self) -> dict[str, Floats]:
+        """Return what was fitted to the training data and weights depend on."""
+        return {
+            "motion mean": self.representation.mean,
+            "motion decoder": self.representation.decoder,
+            "motion phrases": self.phrases.whitening,
+            "music mean": self.music_mean,
+            "music scale": self.music_scale,
+        }
+
     def _prepare(self, clip: DanceClip, energy: Floats) -> _Prepared:
         chunk = self.representation.chunk_ticks
         skip = -clip.first_tick % chunk

@@ -88,6 +88,7 @@ def export(run: Path, prepared: Path | None, corpora: Path, folder: Path, *, ste
     chosen, weights = finished.weights(step)
     settings = RecurrentTrainingSettings.of(finished.settings)
     sampler, _ = samplers(load_data(prepared, corpora, run.parent / "grids"), settings)
+    finished.require_same(sampler.fitted)
     model = player(sampler, settings).eval()
     model.load_state_dict(weights)
     facts = GdmExportFacts(settings.name, TEMPERATURE, CUTOFF, chosen, finished.hours_until(chosen), TRAINING_SET)

@@ -87,6 +87,7 @@ def load_model(
     settings = DancingToMusicSettings.of(finished.settings, str(run))
     chosen, weights = finished.weights(step)
     data = UnitData.load(settings, prepared)
+    finished.require_same(data.bank.tables.fitted)
     model = DancingToMusic(settings, Decomposition(settings, data.bank.tables.music_size)).eval()
     model.load_state_dict(weights)
     return model, settings, data.bank, finished, chosen

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -82,6 +83,11 @@ class DecompositionLesson:
         torch.manual_seed(settings.seed)
         self.model = Decomposition(settings, bank.tables.music_size)
         self.objective = DecompositionObjective(self.model, settings.loss)
+
+    @property
+    def fitted(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was fitted to the training data; see `models.learning.loop.Lesson`."""
+        return self.bank.tables.fitted
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> DecompositionBatch:
         """Draw the units and the music at some places of a step's global batch."""
@@ -162,6 +168,11 @@ class CompositionLesson:
             parameter.requires_grad_(False)
         self.objective = CompositionObjective(self.model, settings.loss)
         self._movements = self._encoded(decomposition)
+
+    @property
+    def fitted(self) -> dict[str, NDArray[np.float32]]:
+        """Return what was fitted to the training data; see `models.learning.loop.Lesson`."""
+        return self.bank.tables.fitted
 
     def batch(self, step: int, places: Sequence[int], device: torch.device) -> CompositionBatch:
         """Draw the sequences at some places of a step's global batch."""

@@ -44,6 +44,16 @@ class UnitTables:
     start_styles: NDArray[np.int32]
 
     @property
+    def fitted(self) -> dict[str, Floats]:
+        """Return what weights depend on."""
+        return {
+            "pose mean": self.pose_mean,
+            "pose deviation": self.pose_deviation,
+            "music mean": self.music_mean,
+            "music scale": self.music_scale,
+        }
+
+    @property
     def music_size(self) -> int:
         """Return M, values of a row of music with its tempo."""
         return len(self.music_mean) + TEMPO_SIZE

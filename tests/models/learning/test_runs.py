@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +17,13 @@ pytest.importorskip("lightning")
 
 from engine.cli import main  # noqa: E402
 from engine.errors import UserError  # noqa: E402
-from models.learning import commands  # noqa: E402
+from models.learning import checkpoint, commands  # noqa: E402
 from models.learning.finished import FinishedRun  # noqa: E402
+from models.learning.fitted import require_same, summaries  # noqa: E402
 from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.settings import OptimiserSettings, RunSettings  # noqa: E402
-from tests.models.data.random_folder import write_prepared  # noqa: E402
+from tests.models.data.random_folder import prepared_clip, write_prepared  # noqa: E402
 from tests.models.learning.forked import fork, fork_both  # noqa: E402
 from tests.waiting import wait_until  # noqa: E402
 
@@ -145,6 +148,10 @@ class Sinking:
         self.objective = Square(self.model)
         self.evaluations = 0
 
+    @property
+    def fitted(self) -> dict[str, np.ndarray]:
+        return {}
+
     def batch(self, step: int, places: range, device: torch.device) -> torch.Tensor:
         return torch.ones(len(places), 2)
 
@@ -226,6 +233,58 @@ def test_a_finished_run_is_found_whole_or_in_part(straight: Path, tmp_path: Path
             FinishedRun.find(path)
     with pytest.raises(UserError, match="training run"):
         FinishedRun.find(tmp_path / "gmd").weights()
+
+
+def test_a_run_goes_on_with_the_settings_it_began_with(
+    prepared: Path, straight: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Path(shutil.copytree(straight, tmp_path / "run"))
+    commands.train(None, prepared, None, run, resume=True)
+    assert "other settings" not in caplog.text
+    with pytest.raises(UserError, match="trains gmd, not gdm"):
+        commands.train(None, prepared, None, run, resume=True, model="gdm")
+    other = tmp_path / "other.toml"
+    other.write_text(SETTINGS.replace("seed = 3", "seed = 4").replace("checkpoint_every_s = 0.0", ""))
+    commands.train(other, prepared, None, run, resume=True)
+    assert "other settings than it began with: seed = 4 (was 3)" in caplog.text
+
+
+def test_a_run_is_not_joined_with_other_data(prepared: Path, straight: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(straight, tmp_path / "run"))
+    other = Path(shutil.copytree(prepared, tmp_path / "prepared"))
+    prepared_clip("one", "waltz", "train", 9).save(other / "clips" / "one.npz")
+    with pytest.raises(UserError, match="trained on other data: motion mean") as caught:
+        commands.train(None, other, None, run, resume=True)
+    assert "--data" in (caught.value.remedy or "")
+    with pytest.raises(UserError, match="trained on other data"):
+        commands.export(run, other, None, tmp_path / "model")
+
+
+def test_a_run_that_does_not_say_its_data_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = Learning(Sinking(), Settings(), open_fabric("cpu"))
+    run.take_step()
+    run.save(tmp_path)
+    path = tmp_path / "training.safetensors"
+    facts = json.loads((tmp_path / "training.json").read_text())
+    del facts["fitted"]
+    checkpoint.save_file(checkpoint.load_file(path), path, metadata={"progress": json.dumps(facts)})
+    (tmp_path / "training.json").write_text(json.dumps(facts))
+    with caplog.at_level(logging.WARNING):
+        again = Learning(Sinking(), Settings(), open_fabric("cpu"))
+        again.resume(tmp_path)
+        FinishedRun.find(tmp_path).require_same({})
+    assert again.step == 1
+    assert caplog.text.count("does not say which data") == 2
+
+
+def test_what_was_fitted_is_known_through_rounding_and_not_through_a_sign() -> None:
+    decoder = np.random.default_rng(0).normal(size=(16, 608)).astype(np.float32)
+    saved = summaries({"decoder": decoder})
+    require_same(saved, {"decoder": decoder * np.float32(1.0 + 1e-6)}, Path("run"))
+    other = decoder.copy()
+    other[3] *= -1.0
+    with pytest.raises(UserError, match="decoder"):
+        require_same(saved, {"decoder": other}, Path("run"))
 
 
 def test_a_run_is_not_overwritten(prepared: Path, settings: Path, straight: Path) -> None:

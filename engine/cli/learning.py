@@ -39,7 +39,7 @@ def train(
     settings: Annotated[
         Path | None, typer.Option("--settings", metavar="FILE", help="Another training run (TOML) than the recipe.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint, by its settings.")] = False,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Stop after this long.")] = None,
 ) -> None:
     """Train a model: music -> dance, dance -> music, both together, or a system of the field, as the settings say."""

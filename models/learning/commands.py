@@ -6,7 +6,9 @@ import difflib
 import importlib
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from engine.errors import UserError
 from models.dance_to_music.settings import GdmTrainingSettings
@@ -19,6 +21,8 @@ from models.learning.finished import FinishedRun
 from models.learning.settings import build, load_recipe
 from models.music_to_dance.settings import TrainingSettings
 from models.players.recurrent_training import RecurrentTrainingSettings
+
+log = logging.getLogger(__name__)
 
 FieldSettings = FieldTrainingSettings | DancingToMusicSettings
 Settings = TrainingSettings | GdmTrainingSettings | DualSettings | FieldSettings | RecurrentTrainingSettings
@@ -45,22 +49,26 @@ def settings_of(path: Path) -> Settings:
     Raises:
         UserError: the file cannot be read, or a name or value in it is wrong.
     """
-    content = load_recipe(path)
+    return settings_from(load_recipe(path), path.name)
+
+
+def settings_from(content: Mapping[str, Any], where: str) -> Settings:
+    """Build a training run from nested tables, as a recipe or a checkpoint has them. Errors as of `settings_of`."""
     task = content.get("task", "gmd")
     if task not in TASKS:
-        raise UserError(f"{path.name}: unknown task '{task}'", f"known: {', '.join(TASKS)}")
+        raise UserError(f"{where}: unknown task '{task}'", f"known: {', '.join(TASKS)}")
     if task == "dual":
-        return DualSettings.of(content, path.name)
+        return DualSettings.of(content, where)
     if task == "gdm":
-        return build(GdmTrainingSettings, content, path.name)
+        return build(GdmTrainingSettings, content, where)
     if task == "field":
         found = SYSTEMS.get(str(content.get("model")))
         of_frames = found is None or found.is_frame_model
-        field: Settings = (FieldTrainingSettings if of_frames else found.settings_class()).of(content, path.name)
+        field: Settings = (FieldTrainingSettings if of_frames else found.settings_class()).of(content, where)
         return field
     if task == "recurrent_player":
-        return RecurrentTrainingSettings.of(content, path.name)
-    return build(TrainingSettings, content, path.name)
+        return RecurrentTrainingSettings.of(dict(content), where)
+    return build(TrainingSettings, content, where)
 
 
 def train(
@@ -76,7 +84,7 @@ def train(
     """Train what a TOML file describes; return the folder of the run.
 
     Args:
-        settings_file: see `settings_of`; None: the recipe of `model`.
+        settings_file: see `settings_of`; None: those of the run that goes on, or the recipe of `model`.
         prepared: folder made by `pasdedeux prepare`, where the task needs dances.
         music: folder of the MIDI corpora, where the task needs music.
         out: folder of the run.
@@ -90,10 +98,16 @@ def train(
     if int(os.environ.get("RANK", 0)):
         logging.getLogger().setLevel(logging.ERROR)  # one process speaks
     recipe = recipe_of(model or "gmd")
-    settings = settings_of(settings_file or recipe)
+    goes_on = resume and settings_file is None and is_run(out)
+    if goes_on:
+        settings = settings_from(FinishedRun.find(out).settings, str(out))
+        log.info("%s goes on with the settings it began with", out)
+    else:
+        settings = settings_of(settings_file or recipe)
     learnt = settings.model if isinstance(settings, FieldSettings) else settings.task
     if model is not None and learnt != model:
-        raise UserError(f"{settings_file} trains {learnt}, not {model}", "leave out --model, or give other --settings")
+        given = out if goes_on else settings_file
+        raise UserError(f"{given} trains {learnt}, not {model}", "leave out --model, or give other --settings")
     if not resume and is_run(out):
         raise UserError(f"{out} holds a run already", "go on with --resume, or give another folder")
     if isinstance(settings, TrainingSettings):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ FORMS = ("const", "linear", "square", "exponential")
 def test_it_is_read(path: Path) -> None:
     settings = commands.settings_of(path)
     assert settings.run.evaluate_every_steps <= settings.optimiser.steps
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_its_checkpoint_says_the_same(path: Path) -> None:
+    settings = commands.settings_of(path)
+    assert commands.settings_from(json.loads(json.dumps(asdict(settings))), "a checkpoint") == settings
 
 
 def test_every_model_has_a_name_of_its_own_in_a_table() -> None:

@@ -96,6 +96,9 @@ class Dancer:
         self.style = settings.style
         self.energy = settings.energy
         self._mirror = settings.mirror
+        # The side of the chunks made last, and the tick from which they are on it.
+        self._side = settings.mirror
+        self._side_tick = -math.inf
         self._seam = False
         self._home = False
         self._hold = False
@@ -131,8 +134,7 @@ class Dancer:
         return self._mirror
 
     def set_mirror(self, on: bool) -> None:
-        """Swap left and right from the next chunk on."""
-        self._seam |= on != self._mirror
+        """Swap left and right from the next chunk on; of several wishes within a chunk the last counts."""
         self._mirror = on
 
     @property
@@ -182,6 +184,7 @@ class Dancer:
             # The start, or time has leapt (a lost sensor came back): begin anew at the chunk that is due.
             self._track.restart(math.floor(now_tick / chunk) * chunk)
             self._tick = -math.inf
+            self._side = self._mirror
         self._turn_to_source()
         while now_tick >= self._track.end - self._lead_ticks():
             self._extend()
@@ -220,10 +223,15 @@ class Dancer:
             return
         idling = self._source is self._idle
         lost = idling and self._track.end < self._retry_tick
-        if not self._seam and (lost or self._resting == idling):
-            return
         chunk = self._info.chunk_ticks
         earliest = math.ceil(max(self._track.shown_tick + 2, self._tick + self._slack + 2) / chunk) * chunk
+        # Once a chunk: changed faster, by an oscillator, all that lies ahead would be made again each time.
+        turns = self._mirror != self._side and earliest > self._side_tick
+        if not self._seam and not turns and (lost or self._resting == idling):
+            return
+        if turns:
+            self._side, self._side_tick = self._mirror, earliest
+            self._seam = True
         if earliest < self._track.end:
             self._track.truncate(earliest)
         if self._home:
@@ -251,7 +259,7 @@ class Dancer:
         chunk, source = self._generate(request)
         seam = self._seam or (self._source is not None and source is not self._source)
         self._source, self._seam = source, False
-        if self._mirror:
+        if self._side:
             chunk = _mirrored(chunk)
         # The idle sway goes nowhere: steered, it would turn to and fro on feet that stand.
         steer_rad = self._steering(chunk) if source is self._generator else 0.0

@@ -62,3 +62,34 @@ def test_a_model_that_failed_once_begins_anew_once_and_not_after_every_rest() ->
         walker.fail = RuntimeError("out of memory") if failing else None
         pipeline.push(block)
     assert walker.seeds == [3, 4]
+
+
+def test_however_fast_sides_change_little_is_made_again_and_the_last_wish_counts() -> None:
+    def dance(wishes_a_second: int) -> tuple[int, PoseFrame]:
+        walker = Walker()
+        pipeline = make_pipeline(walker)
+        frames: list[PoseFrame] = []
+        for number, block in enumerate(evening(music(6.0))):
+            frames += poses(pipeline, [block])
+            if wishes_a_second and 200 <= number < 400 and number % (100 // wishes_a_second) == 0:
+                pipeline.dancer.set_mirror(not pipeline.dancer.mirror)
+        assert not pipeline.dancer.mirror
+        return len(walker.requests), frames[-1]
+
+    (calm, plain), (slow, _), (fast, shown) = dance(0), dance(10), dance(100)
+    # Six chunks a second; each change makes what lies ahead again, little more than a beat.
+    assert calm < slow <= fast + 4 < calm + 2 * 6 * 4
+    np.testing.assert_allclose(shown.rotations[16:18], plain.rotations[16:18], atol=0.05)
+
+
+def test_a_side_that_is_changed_and_changed_back_at_once_changes_nothing() -> None:
+    def dance(restless: bool) -> list[float]:
+        walker = Walker()
+        pipeline = make_pipeline(walker)
+        for block in evening(music(3.0)):
+            pipeline.push(block)
+            for on in (True, False) if restless else ():
+                pipeline.dancer.set_mirror(on)
+        return [request.first_tick for request in walker.requests]
+
+    assert dance(True) == dance(False)

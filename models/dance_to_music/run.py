@@ -21,16 +21,19 @@ from models.dance_to_music.lesson import GdmLesson, gdm_config
 from models.dance_to_music.network import Gdm
 from models.dance_to_music.sequences import MusicSampler
 from models.dance_to_music.settings import GdmTrainingSettings, PlayerTrainingSettings
+from models.data.dataset import PreparedData
+from models.data.provenance import training_set
 from models.learning.finished import FinishedRun
 from models.learning.launch import open_fabric
 from models.learning.loop import Learning
 
 log = logging.getLogger(__name__)
 
-TRAINING_SET = (
-    "POP909 (MIT), Groove MIDI Dataset (CC BY 4.0), Ryan's Mammoth Collection (abc); music transcribed from the pairs "
-    "of music and dance published with Tang et al. 2018 (waltz, rumba, cha-cha, tango), no licence stated"
-)
+_CORPORA = {
+    "song": "POP909 (MIT)",
+    "drums": "Groove MIDI Dataset (CC BY 4.0)",
+    "melody": "Ryan's Mammoth Collection (abc)",
+}
 TEMPERATURE, CUTOFF = (0.85, 0.85, 0.75, 0.9), 3.0
 """Of drums, bass, chord and lead on the stage, and what is never played; chosen on the validation split."""
 
@@ -83,13 +86,13 @@ def export(
     finished = FinishedRun.find(run)
     chosen, weights = finished.weights(step)
     settings = GdmTrainingSettings.of(finished.settings)
-    sampler, _ = samplers(load_data(prepared, corpora, run.parent / "grids"), settings)
+    data = load_data(prepared, corpora, run.parent / "grids")
+    sampler, _ = samplers(data, settings)
     finished.require_same(sampler.fitted)
     model = Gdm(gdm_config(sampler, settings)).eval()
     model.load_state_dict(weights)
-    facts = GdmExportFacts(
-        name or settings.name, temperature, cutoff, chosen, finished.hours_until(chosen), TRAINING_SET
-    )
+    said = learnt_from(data, prepared)
+    facts = GdmExportFacts(name or settings.name, temperature, cutoff, chosen, finished.hours_until(chosen), said)
     return export_gdm(model, sampler, facts, folder)
 
 
@@ -103,6 +106,14 @@ def load_data(prepared: Path | None, corpora: Path, cache: Path | None) -> Music
     for split, kinds in (("train", data.train), ("val", data.val)):
         log.info("%s: %s", split, ", ".join(f"{len(group)} {kind}" for kind, group in kinds.items()))
     return data
+
+
+def learnt_from(data: MusicData, prepared: Path | None) -> str:
+    """Return what the manifest of a model says of its training data."""
+    said = ", ".join(name for kind, name in _CORPORA.items() if data.train[kind])
+    if prepared is None or not data.train["dance"]:
+        return said
+    return f"{said}; music transcribed from {training_set(PreparedData.load(prepared))}"
 
 
 def samplers(data: MusicData, settings: PlayerTrainingSettings) -> tuple[MusicSampler, dict[str, MusicSampler]]:

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,12 +177,15 @@ class PreparedData:
         feature_digest: `FeatureSpec.digest` of the features.
         clips: all of them, by name.
         statistics: of the training split.
+        sources: which source each clip came from (`models.data.provenance`); empty if it was prepared before that was
+            written.
     """
 
     folder: Path
     feature_digest: str
     clips: tuple[PreparedClip, ...]
     statistics: Statistics
+    sources: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @staticmethod
     def load(folder: Path) -> PreparedData:
@@ -195,10 +198,11 @@ class PreparedData:
             if content["format"] != FORMAT:
                 raise UserError(f"{folder} was prepared by another version", _RUN_AGAIN)
             names, digest = list(content["clips"]), str(content["feature_digest"])
+            sources = {str(name): str(source) for name, source in dict(content.get("sources", {})).items()}
         except _DAMAGE as error:
             raise UserError(f"cannot read {index} ({error})", _RUN_AGAIN) from error
         clips = tuple(PreparedClip.load(folder / "clips" / f"{name}.npz") for name in names)
-        return PreparedData(folder, digest, clips, Statistics.load(folder / "statistics.npz"))
+        return PreparedData(folder, digest, clips, Statistics.load(folder / "statistics.npz"), sources)
 
     def split(
         self, name: str, *, protocol: str = "A", min_ticks: int = 48, plausible: bool = True

@@ -30,6 +30,7 @@ from models.data.clip_on_ticks import ClipMotion, clip_on_ticks
 from models.data.clip_sources import BadClip, ClipSource, load_audio
 from models.data.dataset import FORMAT, PreparedClip, PreparedData, Statistics
 from models.data.music_beat import find_beat
+from models.data.provenance import SOURCES
 from models.data.retarget import Calibration, FittedMotion, calibrate, fit_markers
 from models.sources import aist, bvh_folder
 from models.sources.find import read_sources
@@ -132,6 +133,7 @@ def prepare(
         "feature_names": list(spec.names),
         "ticks_per_beat": TICKS_PER_BEAT,
         "clips": done,
+        "sources": {source.name: SOURCES[source.kind] for source in usable if source.name in done},
         "skipped": skipped,
     }
     partial = out / "prepared.json.partial"

@@ -22,11 +22,7 @@ from models.learning.launch import open_fabric
 from models.learning.loop import Learning
 from models.music_to_dance.dances import DanceData, load_dances
 from models.music_to_dance.rollout import RealDance
-from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT, unseen_movement
-
-_TRAINING_SET = (
-    "music and dance pairs published with Tang et al. 2018 (waltz, rumba, cha-cha, tango), no licence stated"
-)
+from models.music_to_dance.unseen_movement import learnt_from, unseen_movement
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,6 @@ def export(run: Path, prepared: Path, folder: Path, *, step: int | None = None) 
     finished.require_same(data.sampler.scales.fitted)
     model = build_model(settings, data.sampler.scales).eval()
     model.load_state_dict(weights)
-    training_set = f"{_TRAINING_SET}; {UNSEEN_MOVEMENT}" if settings.protocol == "B" else _TRAINING_SET
     facts = ExportFacts(
         settings.name,
         settings.model,
@@ -102,6 +97,6 @@ def export(run: Path, prepared: Path, folder: Path, *, step: int | None = None) 
         chosen,
         finished.hours_until(chosen),
         settings.seed,
-        training_set,
+        learnt_from(PreparedData.load(prepared), settings.protocol),
     )
     return export_frames(model, data.sampler.scales, data.starts, facts, folder)

@@ -28,14 +28,11 @@ from models.music_to_dance.network import Gmd
 from models.music_to_dance.rollout import RealDance, show
 from models.music_to_dance.sequences import SequenceSampler, most_chunks, shortest_clip
 from models.music_to_dance.settings import TrainingSettings
-from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT, unseen_movement
+from models.music_to_dance.unseen_movement import learnt_from, unseen_movement
 from models.rivals.fixed_rate import dances_in_seconds, in_seconds
 
 log = logging.getLogger(__name__)
 
-_TRAINING_SET = (
-    "music and dance pairs published with Tang et al. 2018 (waltz, rumba, cha-cha, tango), no licence stated"
-)
 _NAMED = 5
 """Of the dances that are left out, so many are named."""
 
@@ -92,7 +89,6 @@ def export(
     fit_continuity(model, sampler, temperature)
     # Last: the join is learnt from mirrored dances too.
     fit_as_danced(model.head, sampler)
-    training_set = f"{_TRAINING_SET}; {UNSEEN_MOVEMENT}" if settings.protocol == "B" else _TRAINING_SET
     hours = finished.hours_until(chosen)
     facts = ExportFacts(
         name or settings.name,
@@ -102,7 +98,7 @@ def export(
         energy_middle,
         chosen,
         hours,
-        training_set,
+        learnt_from(PreparedData.load(prepared), settings.protocol),
     )
     return export_gmd(model, sampler, facts, folder)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.errors import UserError
 from models.data.dataset import PreparedData, runs
+from models.data.provenance import training_set
 from models.music_to_dance.dances import DanceData
 from models.music_to_dance.sequences import DanceClip
 
@@ -20,6 +21,12 @@ UNSEEN_MOVEMENT = "protocol B"
 """In a manifest's `training_set`: the model has learnt only movement that no held-out clip repeats."""
 _SHORTEST_RUN_TICKS = 48
 """Four beats: shorter runs of unseen movement hold no phrase to retrieve."""
+
+
+def learnt_from(data: PreparedData, protocol: str) -> str:
+    """Return what the manifest of a model says of its training data; `protocol` is "A" or "B"."""
+    said = training_set(data)
+    return f"{said}; {UNSEEN_MOVEMENT}" if protocol == "B" else said
 
 
 def unseen_movement(data: PreparedData, dances: DanceData) -> list[DanceClip]:

@@ -13,7 +13,7 @@ from models.artifacts import GdmManifest
 from models.dance_to_music.conditioning import MUSIC_CONDITION_SIZE
 from models.dance_to_music.export import GdmExportFacts
 from models.dance_to_music.lesson import PlayerLesson
-from models.dance_to_music.run import CUTOFF, TEMPERATURE, TRAINING_SET, load_data, samplers
+from models.dance_to_music.run import CUTOFF, TEMPERATURE, learnt_from, load_data, samplers
 from models.dance_to_music.sequences import MusicSampler
 from models.dance_to_music.settings import PlayerTrainingSettings
 from models.dance_to_music.tokens import HISTORY_SIZE
@@ -87,9 +87,11 @@ def export(run: Path, prepared: Path | None, corpora: Path, folder: Path, *, ste
     finished = FinishedRun.find(run)
     chosen, weights = finished.weights(step)
     settings = RecurrentTrainingSettings.of(finished.settings)
-    sampler, _ = samplers(load_data(prepared, corpora, run.parent / "grids"), settings)
+    data = load_data(prepared, corpora, run.parent / "grids")
+    sampler, _ = samplers(data, settings)
     finished.require_same(sampler.fitted)
     model = player(sampler, settings).eval()
     model.load_state_dict(weights)
-    facts = GdmExportFacts(settings.name, TEMPERATURE, CUTOFF, chosen, finished.hours_until(chosen), TRAINING_SET)
+    said = learnt_from(data, prepared)
+    facts = GdmExportFacts(settings.name, TEMPERATURE, CUTOFF, chosen, finished.hours_until(chosen), said)
     return export_recurrent(model, sampler, facts, folder)

@@ -13,6 +13,7 @@ from engine.errors import UserError
 from engine.features import FeatureSpec
 from engine.types import TICKS_PER_BEAT
 from models.artifacts import file_digest, skeleton_digest
+from models.data.dataset import PreparedData
 from models.field.dancing_to_music.artifact import COMPOSE_FILE, TABLES_FILE, UNIT_FILE, UNITS_KIND, UnitManifest
 from models.field.dancing_to_music.data import UnitBank, UnitData
 from models.field.dancing_to_music.du_vae import DuVae
@@ -22,16 +23,13 @@ from models.field.dancing_to_music.settings import UNITS_FOLDER, DancingToMusicS
 from models.field.dancing_to_music.tables import UnitTables
 from models.learning.finished import FinishedRun
 from models.music_to_dance.conditioning import STYLES
-from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT
+from models.music_to_dance.unseen_movement import learnt_from
 
 TOLERANCE = 1e-4
 """Largest difference between torch and ONNX Runtime that is let through; movements and poses are about 1."""
 _PROBES = 16
 _TEMPO_RANGE_BPM = (60.0, 140.0)
 """As our own model's; what is faster or slower is danced in half or double time."""
-_TRAINING_SET = (
-    "music and dance pairs published with Tang et al. 2018 (waltz, rumba, cha-cha, tango), no licence stated"
-)
 
 
 def export(run: Path, prepared: Path, folder: Path, *, step: int | None = None) -> UnitManifest:
@@ -71,7 +69,7 @@ def export(run: Path, prepared: Path, folder: Path, *, step: int | None = None) 
         training_steps=chosen,
         training_hours=round(finished.hours_until(chosen) + FinishedRun.find(run / UNITS_FOLDER).seconds / 3600.0, 3),
         training_seed=settings.seed,
-        training_set=f"{_TRAINING_SET}; {UNSEEN_MOVEMENT}" if settings.protocol == "B" else _TRAINING_SET,
+        training_set=learnt_from(PreparedData.load(prepared), settings.protocol),
         protocol=settings.protocol,
         files={name: file_digest(folder / name) for name in (COMPOSE_FILE, UNIT_FILE, TABLES_FILE)},
     )

@@ -34,6 +34,7 @@ from models.learning.launch import open_fabric  # noqa: E402
 from models.learning.loop import Learning  # noqa: E402
 from models.learning.settings import OptimiserSettings, RunSettings  # noqa: E402
 from tests.models.dance_to_music.gdm_fixtures import POSES, band, only, piece, sampler  # noqa: E402
+from tests.models.data.random_folder import write_prepared  # noqa: E402
 
 TINY = GdmTrainingSettings(
     bfloat16=False,
@@ -206,6 +207,16 @@ def test_dances_shorter_than_a_sequence_are_left_out(caplog: pytest.LogCaptureFi
     assert "steps = 60 or fewer" in (caught.value.remedy or "")
     apart = replace(settings, sequence=replace(settings.sequence, dance=0.0, song=1.0))
     assert gdm_run.samplers(alone, apart)[0].kinds == ("song",)
+
+
+def test_a_manifest_names_the_music_that_was_learnt(tmp_path: Path) -> None:
+    song, dance = piece(only(band(16), 1, 2, 3)), piece(band(16), poses=True)
+    kinds = {"song": [song], "drums": [], "melody": [song], "dance": []}
+    said = "POP909 (MIT), Ryan's Mammoth Collection (abc)"
+    assert gdm_run.learnt_from(MusicData(kinds, {}), None) == said
+    danced = MusicData({**kinds, "dance": [dance]}, {})
+    folder = write_prepared(tmp_path / "prepared")
+    assert gdm_run.learnt_from(danced, folder) == f"{said}; music transcribed from unknown data"
 
 
 def test_dances_begin_to_be_learnt_from_when_the_settings_say() -> None:

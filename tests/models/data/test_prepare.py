@@ -96,7 +96,7 @@ def prepared(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 def test_good_clips_are_made_and_bad_ones_named_with_the_reason(prepared: tuple[Path, Summary]) -> None:
-    _, summary = prepared
+    out, summary = prepared
     assert sorted(summary.made) == ["alone", "good", "held_out"]
     for name, reason in {
         "cut_short": "cannot be read",
@@ -110,6 +110,8 @@ def test_good_clips_are_made_and_bad_ones_named_with_the_reason(prepared: tuple[
     }.items():
         assert reason in summary.skipped[name]
     assert len(summary.skipped) == 8
+    sources = PreparedData.load(out).sources
+    assert sources == dict.fromkeys(("good", "held_out", "alone"), "pairs")
 
 
 def test_a_second_run_makes_nothing_and_a_changed_clip_alone_is_made_again(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from engine.cli.console import show_console
 from engine.cli.figures import check_place, write_figures
 from engine.cli.status import StatusLine
 from engine.clock import SessionClock
@@ -61,7 +62,7 @@ class LiveShow:
         self._report = report
         self._browser = browser
         self._record = record
-        self._console = Console(stderr=True)
+        self._console = show_console()
         self._stop = threading.Event()
         self._cast = cast
         self._lost: list[UserError] = []

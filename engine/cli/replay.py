@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
+from engine.cli.console import show_console
 from engine.cli.live import LiveShow
 from engine.cli.options import CommonOptions
 from engine.cli.play import play_observations
@@ -67,7 +66,7 @@ def replay_session(folder: Path, options: CommonOptions, render: Path | None, du
     Raises:
         UserError: it is not a session, or damaged; what comes before the damage is rendered all the same.
     """
-    console = Console(stderr=True)
+    console = show_console()
     session = Session(folder)
     settings = session.settings
     flags = options.settings()

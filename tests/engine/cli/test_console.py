@@ -1,0 +1,55 @@
+"""What a show says goes to whoever reads; that nobody does must not end it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from engine.cli.console import show_console
+from engine.cli.status import StatusLine
+from engine.metrics import Metrics
+from engine.runner import live_values
+from engine.types import NS_PER_S, StatusEvent
+
+
+def _pipe_without_reader() -> IO[str]:
+    read, write = os.pipe()
+    os.close(read)
+    return os.fdopen(write, "w")
+
+
+class _FullDisk:
+    """A text file on a full disk; the terminal that it may be has closed."""
+
+    def __init__(self, terminal: bool) -> None:
+        self._terminal = terminal
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.mark.parametrize("opened", [_pipe_without_reader, lambda: _FullDisk(False), lambda: _FullDisk(True)])
+def test_a_show_goes_on_though_nothing_can_be_written(opened: Callable[[], IO[str]]) -> None:
+    console = show_console(opened())
+    with StatusLine(console) as status:
+        for second in range(30):
+            status.see([StatusEvent(second * NS_PER_S, "dancer", "error", "the model failed")])
+            status.refresh(second * NS_PER_S, lambda: live_values(Metrics()))
+    console.print("143 poses, 0 late")
+
+
+def test_what_can_be_written_is(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w") as file:
+        show_console(file).print("[bold]Pas de Deux[/] dances to a song")
+    assert path.read_text() == "Pas de Deux dances to a song\n"

@@ -87,6 +87,7 @@ class LiveRunner:
         self._inbox = Inbox(metrics, clock)
         self._stopping = threading.Event()
         self._took_place = False
+        self._failure_told = False
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._last_audio_ns = 0
         self._fed_until_ns = 0
@@ -197,6 +198,14 @@ class LiveRunner:
         self._publish(events)
         if self._recorder is not None:
             self._recorder.record(observation, events)
+            self._tell_failure(self._recorder)
+
+    def _tell_failure(self, recorder: SessionRecorder) -> None:
+        """Say once that the recording has stopped."""
+        if recorder.failure is not None and not self._failure_told:
+            self._failure_told = True
+            message = f"recording stopped: {recorder.failure}; the show goes on"
+            self.report(StatusEvent(self._clock.now_ns(), "recorder", "error", message))
 
     def _hear_again(self, block: AudioBlock) -> None:
         """Note that audio has come."""

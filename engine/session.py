@@ -78,8 +78,11 @@ class SessionRecorder:
         settings: of the show.
         cast: who is on the stage.
 
+    Attributes:
+        failure: why something is not on the disk; None: all is.
+
     Raises:
-        UserError: the folder cannot be made, or already holds a session.
+        UserError: it cannot be written there, or there already is a session.
     """
 
     def __init__(self, folder: Path, settings: ShowSettings, cast: str = DANCE) -> None:
@@ -87,11 +90,7 @@ class SessionRecorder:
             raise UserError(f"{folder} already holds a session", "give another folder, nothing is overwritten")
         self._folder = folder
         self._made_folder = not folder.exists()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lines = (folder / "observations.jsonl").open("w", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot record into {folder}", error.strerror or str(error)) from error
+        self.failure: str | None = None
         self._waiting_lines: list[str] = []
         self._saved_ns: int | None = None
         self._about: dict[str, Any] = {
@@ -99,7 +98,13 @@ class SessionRecorder:
             "cast": cast,
             "settings": settings.model_dump(mode="json"),
         }
-        self._write_about()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write_about()
+            self._lines = (folder / "observations.jsonl").open("w", encoding="utf-8")
+        except OSError as error:
+            self._take_away("session.json")
+            raise UserError(f"cannot record into {folder}", error.strerror or str(error)) from error
         self._digest = OutputDigest()
         self._queue: queue.Queue[Observation | None] = queue.Queue(_QUEUE_LIMIT)
         self._audio: soundfile.SoundFile | None = None
@@ -117,15 +122,20 @@ class SessionRecorder:
             self.lost += 1
 
     def close(self) -> None:
-        """Write what is left and the digest."""
+        """Write what is left and the digest; `failure` says what came of it."""
         self._end()
         self._about |= {"poses": self._digest.frames, "digest": self._digest.hexdigest(), "lost": self.lost}
-        self._write_about()
+        try:
+            self._write_about()
+        except OSError as error:
+            self._fail(error)
 
     def discard(self) -> None:
         """End the record of a show that did not take place, and leave nothing of it behind."""
         self._end()
-        names = ["session.json", "observations.jsonl", *map(_audio_name, range(self._files))]
+        self._take_away("session.json", "observations.jsonl", *map(_audio_name, range(self._files)))
+
+    def _take_away(self, *names: str) -> None:
         with suppress(OSError):
             for name in names:
                 (self._folder / name).unlink(missing_ok=True)
@@ -139,9 +149,20 @@ class SessionRecorder:
     def _write_about(self) -> None:
         # In one piece: cut off in the middle it would take the settings, and all the record, with it.
         new = self._folder / "session.json.new"
-        new.write_text(json.dumps(self._about, indent=1) + "\n", encoding="utf-8")
-        _onto_disk(new)
-        new.replace(self._folder / "session.json")
+        try:
+            new.write_text(json.dumps(self._about, indent=1) + "\n", encoding="utf-8")
+            _onto_disk(new)
+            new.replace(self._folder / "session.json")
+        except OSError:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise
+
+    def _fail(self, error: Exception) -> None:
+        _log.error("recording stopped: %s", error)
+        # libsndfile tells no more than "System error."
+        reason = "the disk takes no more sound" if isinstance(error, soundfile.LibsndfileError) else str(error)
+        self.failure = self.failure or getattr(error, "strerror", None) or reason
 
     def _run(self) -> None:
         try:
@@ -152,15 +173,18 @@ class SessionRecorder:
                     self._save()
                     self._saved_ns = observation.time_ns
             self._save()
-        except (OSError, RuntimeError) as error:
-            _log.error("recording stopped: %s", error)
+        except Exception as error:  # whatever it is, the show goes on
+            self._fail(error)
             self.lost += 1
             while self._queue.get() is not None:
                 self.lost += 1
         finally:
-            self._lines.close()
-            if self._audio is not None:
-                self._audio.close()
+            # What they could not write has been told.
+            with suppress(OSError):
+                self._lines.close()
+            with suppress(OSError, RuntimeError):
+                if self._audio is not None:
+                    self._audio.close()
 
     def _write(self, observation: Observation) -> None:
         if isinstance(observation, AudioBlock):

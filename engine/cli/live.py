@@ -134,6 +134,8 @@ class LiveShow:
         scheduler = OutputScheduler(clock, bridges, metrics, output_timing(settings))
         with signals.held():  # what is on the disk is never without who takes it away
             recorder = SessionRecorder(self._record, settings, label) if self._record else None
+            if recorder is not None:
+                stack.callback(self._note_failure, recorder)
             runner = LiveRunner(
                 pipeline,
                 scheduler,
@@ -156,6 +158,10 @@ class LiveShow:
             warm_up_playing(settings, cast, ticks=24)
         runner.start()
         return bridges
+
+    def _note_failure(self, recorder: SessionRecorder) -> None:
+        if recorder.failure is not None:
+            self._lost.append(UserError(f"the recording in {self._record} is incomplete", recorder.failure))
 
     def _close(self, bridge: Bridge) -> None:
         with self._noted():

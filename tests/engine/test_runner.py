@@ -251,6 +251,24 @@ def test_of_a_show_whose_device_cannot_be_opened_no_record_is_left(tmp_path: Pat
     assert not Session(tmp_path / "night").cut_off
 
 
+def test_a_recording_that_stops_is_told_once_and_the_show_goes_on(tmp_path: Path) -> None:
+    clock, metrics, recorder = SessionClock(), Metrics(), SessionRecorder(tmp_path / "night", ShowSettings())
+    drain = Drain()
+    scheduler = OutputScheduler(clock, [drain], metrics, Timing(NS_PER_S // 60, 0, 0))
+    core = Pulse()
+    runner = LiveRunner(core, scheduler, [Source()], clock, metrics, recorder, heartbeat=True)
+    runner.start()
+    try:
+        recorder.failure = "No space left on device"
+        count = len(core.observations) + 5
+        wait_until(lambda: len(core.observations) >= count)
+        wait_until(lambda: any(isinstance(event, StatusEvent) for event in list(drain.events)))
+    finally:
+        runner.stop()
+    told = [(e.component, e.level, e.message) for e in drain.events if isinstance(e, StatusEvent)]
+    assert told == [("recorder", "error", "recording stopped: No space left on device; the show goes on")]
+
+
 class Glance:
     """A core that notes the rank of the thread it is pushed on; then works without end, if told to."""
 

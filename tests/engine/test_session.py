@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -220,6 +222,38 @@ def test_of_a_show_that_did_not_take_place_nothing_is_left(tmp_path: Path, there
     assert folder.exists() == there
     assert not there or not list(folder.iterdir())
     SessionRecorder(folder, ShowSettings()).discard()
+
+
+def full(*arguments: object, **named: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("fails", ["write_text", "open"])
+def test_a_disk_that_is_full_is_known_before_the_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool, fails: str
+) -> None:
+    folder = tmp_path / "night"
+    if there:
+        folder.mkdir()
+        (folder / "notes.txt").touch()
+    monkeypatch.setattr(Path, fails, full)
+    with pytest.raises(UserError, match=r"cannot record into .*night: No space left on device"):
+        SessionRecorder(folder, ShowSettings())
+    assert [path.name for path in tmp_path.rglob("*")] == (["night", "notes.txt"] if there else [])
+
+
+def test_a_disk_that_fills_ends_the_recording_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = SessionRecorder(tmp_path, ShowSettings())
+    monkeypatch.setattr(os, "fsync", full)
+    observed = show()
+    for observation in observed:
+        recorder.record(observation, [])
+    wait_until(lambda: recorder.failure is not None)
+    recorder.close()
+    assert recorder.failure == "No space left on device"
+    assert not (tmp_path / "session.json.new").exists()
+    assert Session(tmp_path).cut_off
 
 
 def test_a_crowd_is_not_in_the_digest() -> None:

@@ -95,3 +95,20 @@ def test_who_ends_a_show_in_its_middle_has_all_of_it(tmp_path: Path, name: str) 
     assert "Traceback" not in done.stderr
     assert not Session(night).cut_off
     assert "sections" in json.loads(report.read_text())
+
+
+def test_a_recording_that_stops_is_told_and_said_to_be_incomplete_at_the_end(tmp_path: Path) -> None:
+    code = """
+        from engine import session
+
+        def full(recorder):
+            raise OSError(28, "No space left on device")
+
+        session.SessionRecorder._save = full
+    """
+    done = run(code, "dance", SONG, "--duration", 3, "--web", "off", *IDLE, "--record", tmp_path / "night")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "recorder: recording stopped: No space left on device; the show goes on" in done.stderr.splitlines()
+    last = f"error: the recording in {tmp_path / 'night'} is incomplete: No space left on device"
+    assert done.stderr.splitlines()[-1] == last

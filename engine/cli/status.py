@@ -19,7 +19,7 @@ class StatusLine:
     """Shows tempo and confidence, then how the dancer is shown, or how the camera sees and what is played; prints
     what happens above it.
 
-    Threads: `see` by the core and sensor threads; the rest by the main thread.
+    Threads: `see` by the core, output and sensor threads; the rest by the main thread.
     """
 
     def __init__(self, console: Console, stop_hint: str = "ctrl-c stops", playing: bool = False) -> None:

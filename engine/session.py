@@ -18,8 +18,9 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ _log = logging.getLogger(__name__)
 _QUEUE_LIMIT = 4096
 # At most so much of a show is lost with the power, or with the process.
 _SAVE_NS = NS_PER_S
+# A disk that works writes what is left of a show in less. One that hangs must not keep the stage from closing.
+_END_S = 4.0
 DANCE = "dance"
 """The cast of a show in which music drives the dancer; the others are those of `engine.stage.Cast`."""
 
@@ -71,7 +74,7 @@ class OutputDigest:
 class SessionRecorder:
     """Writes observations on a thread of its own; the core never waits for the disk.
 
-    Threads: `record` by the core thread; the file belongs to the writer thread.
+    Threads: `record` by the core thread; the folder belongs to the writer thread from then on, for a disk may hang.
 
     Args:
         folder: where it goes; made if it is not there.
@@ -106,34 +109,38 @@ class SessionRecorder:
             self._take_away("session.json")
             raise UserError(f"cannot record into {folder}", error.strerror or str(error)) from error
         self._digest = OutputDigest()
-        self._queue: queue.Queue[Observation | None] = queue.Queue(_QUEUE_LIMIT)
+        # Its length is limited where observations come in; that there is no more can always be said.
+        self._queue: queue.SimpleQueue[Observation | None] = queue.SimpleQueue()
         self._audio: soundfile.SoundFile | None = None
         self._files = 0
-        self.lost = 0
+        self._given = self._saved = 0
+        self._kept = True
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
     def record(self, observation: Observation, events: Iterable[OutputEvent]) -> None:
         """Record one observation and what the core made of it."""
         self._digest.add(events)
-        try:
-            self._queue.put_nowait(observation)
-        except queue.Full:
-            self.lost += 1
+        self._given += 1
+        if self._queue.qsize() < _QUEUE_LIMIT:
+            self._queue.put(observation)
+
+    @property
+    def lost(self) -> int:
+        """Observations that are not on the disk, or not yet."""
+        return self._given - self._saved
 
     def close(self) -> None:
-        """Write what is left and the digest; `failure` says what came of it."""
+        """Write what is left and the digest, within seconds or not at all; `failure` says what came of it."""
         self._end()
-        self._about |= {"poses": self._digest.frames, "digest": self._digest.hexdigest(), "lost": self.lost}
-        try:
-            self._write_about()
-        except OSError as error:
-            self._fail(error)
+        if self.failure is None and (self.lost or self._thread.is_alive()):
+            missing = f"{self.lost} of {self._given} observations are not on it"
+            self.failure = f"the disk is too slow, or hangs; {missing}"
 
     def discard(self) -> None:
         """End the record of a show that did not take place, and leave nothing of it behind."""
+        self._kept = False
         self._end()
-        self._take_away("session.json", "observations.jsonl", *map(_audio_name, range(self._files)))
 
     def _take_away(self, *names: str) -> None:
         with suppress(OSError):
@@ -144,7 +151,7 @@ class SessionRecorder:
 
     def _end(self) -> None:
         self._queue.put(None)
-        self._thread.join(timeout=10.0)
+        self._thread.join(timeout=_END_S)
 
     def _write_about(self) -> None:
         # In one piece: cut off in the middle it would take the settings, and all the record, with it.
@@ -165,26 +172,41 @@ class SessionRecorder:
         self.failure = self.failure or getattr(error, "strerror", None) or reason
 
     def _run(self) -> None:
+        stopped = False
+        while (observation := self._queue.get()) is not None:
+            stopped = stopped or not self._attempt(partial(self._take, observation))
+        stopped = stopped or not self._attempt(self._save)
+        # What they could not write has been told.
+        with suppress(OSError):
+            self._lines.close()
+        with suppress(OSError, RuntimeError):
+            if self._audio is not None:
+                self._audio.close()
+        if self._kept:
+            self._about["lost"] = self.lost
+            if not stopped:
+                # Without a digest it is a show that was cut off, which is read as far as it is whole.
+                self._about |= {"poses": self._digest.frames, "digest": self._digest.hexdigest()}
+            self._attempt(self._write_about)
+        else:
+            self._take_away("session.json", "observations.jsonl", *map(_audio_name, range(self._files)))
+
+    def _attempt(self, act: Callable[[], None]) -> bool:
+        """Do something with the disk; return whether that has gone well."""
         try:
-            while (observation := self._queue.get()) is not None:
-                self._write(observation)
-                self._saved_ns = observation.time_ns if self._saved_ns is None else self._saved_ns
-                if observation.time_ns - self._saved_ns >= _SAVE_NS:
-                    self._save()
-                    self._saved_ns = observation.time_ns
-            self._save()
+            act()
         except Exception as error:  # whatever it is, the show goes on
             self._fail(error)
-            self.lost += 1
-            while self._queue.get() is not None:
-                self.lost += 1
-        finally:
-            # What they could not write has been told.
-            with suppress(OSError):
-                self._lines.close()
-            with suppress(OSError, RuntimeError):
-                if self._audio is not None:
-                    self._audio.close()
+            return False
+        return True
+
+    def _take(self, observation: Observation) -> None:
+        """Write an observation, and once a second save."""
+        self._write(observation)
+        self._saved_ns = observation.time_ns if self._saved_ns is None else self._saved_ns
+        if observation.time_ns - self._saved_ns >= _SAVE_NS:
+            self._save()
+            self._saved_ns = observation.time_ns
 
     def _write(self, observation: Observation) -> None:
         if isinstance(observation, AudioBlock):
@@ -214,9 +236,10 @@ class SessionRecorder:
             self._audio = soundfile.SoundFile(self._folder / _audio_name(self._files - 1), "r+")
             self._audio.seek(0, soundfile.SEEK_END)
         self._lines.writelines(self._waiting_lines)
-        self._waiting_lines.clear()
         self._lines.flush()
         os.fsync(self._lines.fileno())
+        self._saved += len(self._waiting_lines)
+        self._waiting_lines.clear()
 
     def _finish_audio(self) -> None:
         if self._audio is not None:

@@ -6,11 +6,14 @@ import errno
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from engine import session as session_module
 from engine.errors import UserError
 from engine.pipeline import Pipeline
 from engine.playing.pipeline import PlayingPipeline
@@ -31,7 +34,7 @@ from engine.types import (
 )
 from tests.engine.dance_poses import dance, make_playing
 from tests.engine.fakes import blocks, make_pipeline, music
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 def show() -> list[Observation]:
@@ -254,6 +257,41 @@ def test_a_disk_that_fills_ends_the_recording_and_nothing_else(tmp_path: Path, m
     assert recorder.failure == "No space left on device"
     assert not (tmp_path / "session.json.new").exists()
     assert Session(tmp_path).cut_off
+
+
+def test_a_disk_that_fills_at_the_very_end_ends_the_recording_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = SessionRecorder(tmp_path, ShowSettings())
+    for observation in show()[:60]:  # less than a second
+        recorder.record(observation, [])
+    monkeypatch.setattr(session_module, "_END_S", PATIENCE_S)
+    monkeypatch.setattr(recorder, "_save", full)
+    begun_s = time.monotonic()
+    recorder.close()
+    assert time.monotonic() - begun_s < 0.5 * PATIENCE_S
+    assert (recorder.failure, recorder.lost) == ("No space left on device", 60)
+    assert Session(tmp_path).cut_off, "though its end could be written"
+    assert Session(tmp_path).lost == 60
+
+
+def test_a_disk_that_hangs_keeps_no_show_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    back = threading.Event()
+    monkeypatch.setattr(session_module, "_END_S", 0.05)
+    recorder = SessionRecorder(tmp_path, ShowSettings())
+    monkeypatch.setattr(os, "fsync", lambda file: back.wait(PATIENCE_S))
+    silence = np.zeros((480, 1), np.float32)
+    try:
+        for index in range(5000):
+            recorder.record(AudioBlock(index * 480, (index + 1) * NS_PER_S // 100, silence, 48_000), [])
+        recorder.close()
+        assert recorder.failure == "the disk is too slow, or hangs; 5000 of 5000 observations are not on it"
+        assert Session(tmp_path).cut_off
+    finally:
+        back.set()
+    wait_until(lambda: not Session(tmp_path).cut_off, "once the disk is back, what waits is written")
+    assert Session(tmp_path).lost == recorder.lost > 0
+    assert len(list(Session(tmp_path).observations())) == 5000 - recorder.lost
 
 
 def test_a_crowd_is_not_in_the_digest() -> None:

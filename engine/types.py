@@ -80,6 +80,12 @@ class PoseLandmarks:
         _freeze(self, "visibility", (33,))
         _freeze(self, "image_xy", (33, 2))
 
+    @property
+    def finite(self) -> bool:
+        """Whether all of it is numbers."""
+        parts = (self.positions_m, self.visibility, self.image_xy, self.aspect)
+        return all(bool(np.isfinite(part).all()) for part in parts)
+
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:

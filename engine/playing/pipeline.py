@@ -149,6 +149,8 @@ class PlayingPipeline:
 
     def _look(self, landmarks: PoseLandmarks) -> None:
         """Make a pose of what the camera saw."""
+        if not landmarks.finite:
+            self.metrics.count("poses_refused")
         with self.metrics.timed("retarget"):
             frame = self._retargeter.process(landmarks)
         self._see(frame, landmarks.time_ns)

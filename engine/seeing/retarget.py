@@ -108,8 +108,8 @@ class LandmarkRetargeter:
         return self._calibration
 
     def process(self, landmarks: PoseLandmarks) -> PoseFrame | None:
-        """Return the pose in a picture, or None if nobody was seen, or the picture is older than the last."""
-        if not landmarks.visibility.any() or not np.isfinite(landmarks.positions_m).all():
+        """Return the pose in a picture, or None if nobody was seen, or it is not numbers or older than the last."""
+        if not landmarks.visibility.any() or not landmarks.finite:
             return None
         time_ns = landmarks.time_ns
         if self._time_ns is not None and time_ns <= self._time_ns:

@@ -138,6 +138,13 @@ def test_nobody_in_view_is_said_once_and_taken_back() -> None:
     assert [n for n in begun(events) if n.time_ns > 10.0 * NS_PER_S]
 
 
+def test_landmarks_that_are_not_numbers_are_counted() -> None:
+    core = make_playing()
+    core.push(PoseLandmarks(0, np.zeros((33, 3)), np.ones(33), np.full((33, 2), np.nan)))
+    core.push(PoseLandmarks(NS_PER_S, np.zeros((33, 3)), np.zeros(33), np.zeros((33, 2))))
+    assert core.metrics.counter("poses_refused") == 1
+
+
 def test_a_late_camera_does_not_look_like_a_dancer_who_stops() -> None:
     core = make_playing()
     events: list[OutputEvent] = []

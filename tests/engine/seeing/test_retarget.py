@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -192,6 +194,25 @@ def test_nobody_is_no_pose() -> None:
     assert retargeter.process(seen(body(posed()), NS_PER_S)) is not None
     assert retargeter.process(seen(body(posed()), NS_PER_S)) is None, "not later than the last"
     assert retargeter.process(seen(body(posed()), NS_PER_S // 2)) is None
+
+
+@pytest.mark.parametrize("part", ["positions_m", "visibility", "image_xy", "aspect"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_picture_that_is_not_numbers_is_refused_and_the_next_is_taken(part: str, bad: float) -> None:
+    retargeter, clean = LandmarkRetargeter(), LandmarkRetargeter()
+    for number in range(60):
+        landmarks = seen(body(DANCES["arms"]), number * NS_PER_S // 30)
+        if number == 30:
+            spoilt = np.array(getattr(landmarks, part), copy=True)
+            spoilt.flat[-1] = bad
+            landmarks = replace(landmarks, **{part: spoilt if part != "aspect" else bad})
+            assert retargeter.process(landmarks) is None
+            continue
+        frame, expected = retargeter.process(landmarks), clean.process(landmarks)
+        assert frame is not None
+        assert expected is not None
+        assert np.array_equal(frame.rotations, expected.rotations)
+        assert np.array_equal(frame.translation_m, expected.translation_m)
 
 
 def test_hidden_legs_stand_still() -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 ENGINE_FORBIDDEN = {"torch", "models", "bridges", "onnx", "onnxscript", "onnxruntime", "aiohttp", "pythonosc"}
 # What bridges may know of the engine: its types, its skeleton, and the few things around them; how music is written
-# down, who is run first, and (for the synthesiser) the sound devices.
+# down, who is run first, how a process ends, and (for the synthesiser) the sound devices.
 BRIDGES_ALLOWED = {
     "engine.types",
     "engine.body.skeleton",
@@ -23,6 +23,7 @@ BRIDGES_ALLOWED = {
     "engine.controls",
     "engine.clock",
     "engine.priority",
+    "engine.signals",
     "engine.playing.score_file",
     "engine.audio.devices",
     "engine.audio.sample_clock",

@@ -179,7 +179,6 @@ class Crowd:
 
     def panic(self) -> None:
         """Bring everybody back to a safe neutral pose."""
-        self._guard.reset()
         for dancer in self.dancers:
             dancer.panic()
 

@@ -156,10 +156,12 @@ class Dancer:
             self.set_mirror(scene.mirror)
 
     def panic(self) -> None:
-        """Start again from the model's start pose, in the middle of the stage, released from hold."""
+        """Start again from the model's start pose, in the middle of the stage, released from hold.
+
+        The guard is told nothing: whatever it is given it stays sound, and anew it would let go of held feet at once.
+        """
         self._hold = False
         self._generator.reset(self._seed)
-        self._guard.reset()
         self._seam = self._home = True
         self._retry_tick = 0
         self._lost = False

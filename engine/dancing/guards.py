@@ -98,6 +98,7 @@ class PoseGuard:
     Args:
         stage_radius_m: the root stays in this circle around the origin. A safety net: the dancer steers before it.
         max_joint_speed_rad_s: in 47 minutes of ballroom dance (motion capture, 25 fps) no joint turns faster than 19.7.
+            Feet are held after it: legs follow with the bounded speeds of the foot lock besides.
         max_root_speed_m_s: there no root moves faster than 5.6; the 99.9th percentile is 4.
         foot_lock: how feet are held.
     """

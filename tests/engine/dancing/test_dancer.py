@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.body.skeleton import JOINT_NAMES, forward_kinematics
+from engine.body.skeleton import JOINT_NAMES, axis_angle_to_quaternion, forward_kinematics
 from engine.pipeline import Pipeline
 from engine.settings import load_show
-from engine.types import AudioBlock, PoseFrame
+from engine.types import AudioBlock, MotionChunk, MotionRequest, PoseFrame
 from tests.engine.fakes import Walker, blocks, make_pipeline, music
 
 ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
@@ -93,3 +94,23 @@ def test_a_side_that_is_changed_and_changed_back_at_once_changes_nothing() -> No
         return [request.first_tick for request in walker.requests]
 
     assert dance(True) == dance(False)
+
+
+class Slider(Walker):
+    """Creeps on feet that it says stand: the guard holds them, further and further behind."""
+
+    def step(self, request: MotionRequest) -> MotionChunk:
+        chunk = super().step(request)
+        return replace(chunk, root_delta_m=0.5 * chunk.root_delta_m, contacts=np.ones_like(chunk.contacts))
+
+
+def test_a_panic_does_not_let_go_of_the_feet_at_once() -> None:
+    pipeline = make_pipeline(Slider())
+    frames: list[PoseFrame] = []
+    for number, block in enumerate(evening(music(5.0))):
+        if number >= 200 and number % 23 == 0:
+            pipeline.dancer.panic()
+        frames += poses(pipeline, [block])
+    quaternions = np.asarray(axis_angle_to_quaternion(np.array([frame.rotations for frame in frames], float)))
+    turns = 2.0 * np.arccos(np.clip(np.abs(np.vecdot(quaternions[1:], quaternions[:-1])), 0.0, 1.0))
+    assert turns.max() * 60.0 < 6.0, "held by 13 cm and let go in one frame, knees would turn at 11 rad/s"

@@ -189,13 +189,16 @@ class OutputScheduler:
 
     def _due_ns(self) -> int | None:
         """Return when something is next to be done: an event, or a pose that is missing; None: nothing is."""
-        due = self._queue[0][0] if self._queue else None
-        half_frame_ns = self._timing.frame_ns // 2
-        for pace in self._paces.values():
-            if pace.next_frame_ns is not None:
-                missing_ns = pace.next_frame_ns - self._timing.latency_ns + half_frame_ns + pace.lag_ns
-                due = missing_ns if due is None else min(due, missing_ns)
-        return due
+        times = [missing_ns for pace in self._paces.values() if (missing_ns := self._missing_ns(pace)) is not None]
+        if self._queue:
+            times.append(self._queue[0][0])
+        return min(times, default=None)
+
+    def _missing_ns(self, pace: _Pace) -> int | None:
+        """Return when a performer's next pose is missing: half a frame after it is to come; None: none is expected."""
+        if pace.next_frame_ns is None:
+            return None
+        return pace.next_frame_ns - self._timing.latency_ns + self._timing.frame_ns // 2 + pace.lag_ns
 
     def run_due(self) -> None:
         """Send everything that is due now."""
@@ -272,8 +275,8 @@ class OutputScheduler:
 
     def _carry_on(self, pace: _Pace, now_ns: int) -> None:
         """Fill in for a pose that has not come although half a frame has passed since its time."""
-        expected = pace.next_frame_ns
-        if expected is None or now_ns < expected - self._timing.latency_ns + self._timing.frame_ns // 2 + pace.lag_ns:
+        expected, missing_ns = pace.next_frame_ns, self._missing_ns(pace)
+        if expected is None or missing_ns is None or now_ns < missing_ns:
             return
         frame = pace.stand_in.carry(expected)
         pace.next_frame_ns = expected + self._timing.frame_ns

@@ -58,12 +58,6 @@ class CrowdFeet:
 
     def __init__(self, size: int, settings: FootLockSettings | None = None) -> None:
         self._settings = settings or FootLockSettings()
-        self._size = size
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget where everybody's feet were."""
-        size = self._size
         self._before: Array | None = None
         self.held: NDArray[np.bool_] = np.zeros((size, 2, 2), dtype=bool)
         self._at, self._shown = np.zeros((2, size, 2, 2, 3))

@@ -41,11 +41,6 @@ class CrowdGuard:
         self._feet = CrowdFeet(size)
         self.mended = 0
         """Poses that had a fault, as `Fault` counts them."""
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the motion so far: the next poses may be anywhere."""
-        self._feet.reset()
         self._time_ns: int | None = None
         start = idle_pose(0.0, 0.0)
         quaternions = algebra.from_axis_angle(start.rotations)

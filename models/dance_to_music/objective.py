@@ -15,10 +15,7 @@ from torch.nn import functional
 from engine.types import VOICES
 from models.dance_to_music.network import VoiceHeads
 from models.dance_to_music.sequences import MusicBatch
-from models.learning.launch import mean_of_all
-
-_SMALLEST_COUNT = 1e-3
-"""Below any share that a process has of a count: the mean of nothing is 0."""
+from models.learning.launch import LEAST_COUNT, mean_of_all
 
 
 @dataclass
@@ -93,7 +90,7 @@ class GdmObjective(nn.Module):
 
     def _whole(self, count: Tensor) -> Tensor:
         """Return what a sum over so many is divided by: few of a batch's sequences may have a voice, on one process."""
-        return (mean_of_all(count) if self.training else count).clamp(min=_SMALLEST_COUNT)
+        return (mean_of_all(count) if self.training else count).clamp(min=LEAST_COUNT)
 
 
 def _surprise(logits: Tensor, target: Tensor) -> Tensor:

@@ -71,6 +71,10 @@ def my_places(fabric: Fabric, batch: int) -> range:
     return range(fabric.global_rank * share, (fabric.global_rank + 1) * share)
 
 
+LEAST_COUNT = 1e-3
+"""Below any share that a process has of a count: a loss over nothing, divided by this, is 0."""
+
+
 def mean_of_all(counts: Tensor) -> Tensor:
     """Return the mean of counts over all processes, without a gradient.
 

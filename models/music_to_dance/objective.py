@@ -19,16 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.learning.launch import mean_of_all
+from models.learning.launch import LEAST_COUNT, mean_of_all
 from models.motion.kinematics import place_run
 from models.motion.representation import CONTACTS, TICK_SIZE, MotionRepresentation
 from models.music_to_dance.choice_head import evenly, pick
 from models.music_to_dance.network import Gmd
 from models.music_to_dance.sequences import Batch
 from models.music_to_dance.settings import LossSettings
-
-_SMALLEST_COUNT = 1e-3
-"""Below any share that a process has of a count: the mean of nothing is 0."""
 
 
 @dataclass
@@ -179,7 +176,7 @@ class GmdObjective(nn.Module):
         latents = self.model.joined(latents, before)
         joints, _ = place_run(torch.cat([self.decoder(before)[:, -2:], self.decoder(latents)[:, :2]], dim=1))
         excess = (_abruptness(joints) - usual).relu().sum(-1)
-        return {"seam": self.weights.seam * (excess * own).sum() / picked.clamp(min=_SMALLEST_COUNT)}
+        return {"seam": self.weights.seam * (excess * own).sum() / picked.clamp(min=LEAST_COUNT)}
 
     def _body(self, latents: Tensor, batch: GmdBatch) -> dict[str, Tensor]:
         """Compare the bodies that predicted latents (B, N, L) decode to with the real ones, where picked."""

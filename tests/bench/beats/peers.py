@@ -200,18 +200,23 @@ def _resample(samples: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]
 def main(
     name: Annotated[str, typer.Argument(help=", ".join(PEERS))],
     cache: Annotated[Path, typer.Option(help="folder of the hard set")],
-    only: Annotated[str, typer.Option(help="only pieces whose name contains this")] = "",
+    only: Annotated[str, typer.Option(help="only pieces whose names contain one of these (comma-separated)")] = "",
+    starts_ms: Annotated[str, typer.Option(help="hear each piece after so much silence, once for each number")] = "0",
 ) -> None:
-    """Run one tracker over the set and print its emissions."""
+    """Run one tracker over the set and print its emissions, timed from the piece's own beginning."""
     items = read_index(cache)
     if items is None:
         raise typer.BadParameter("no hard set of this version there; build it first", param_hint="--cache")
     tracker = PEERS[name]()
     for item in items:
-        if only in item.name:
-            emissions, cpu_s = tracker(read_samples(cache, item))
-            line = {"name": item.name, "emissions": np.round(emissions, 5).tolist(), "cpu_s": cpu_s}
-            print(json.dumps(line), flush=True)
+        if not any(part in item.name for part in only.split(",")):
+            continue
+        samples = read_samples(cache, item)
+        for start_ms in map(float, starts_ms.split(",")):
+            before = np.zeros(round(start_ms * 1e-3 * RATE_HZ), np.float32)
+            emissions, cpu_s = tracker(np.concatenate([before, samples]))
+            own = np.round(np.reshape(emissions, (-1, 2)) - len(before) / RATE_HZ, 5).tolist()
+            print(json.dumps({"name": item.name, "emissions": own, "cpu_s": cpu_s}), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 
 from tests.bench.beats import run
 from tests.bench.beats.arrangements import Sources
+from tests.bench.beats.firmness import firmness_ms, offsets_s
 from tests.bench.beats.items import Item, read_index, read_samples, write_index, write_item
 from tests.bench.beats.peers import PEERS
 from tests.bench.beats.recordings import grid_offset
@@ -50,6 +51,18 @@ def test_perfect_calls_score_one() -> None:
     scores = score(item(), said(BEATS, 0.05))
     assert (scores.f_measure, scores.cmlt, scores.amlt, scores.true_level) == (1.0, 1.0, 1.0, 1.0)
     assert scores.offset_s == pytest.approx(0.0)
+
+
+def test_firmness_asks_only_beats_that_have_a_call_and_leaves_out_what_is_always_so() -> None:
+    late, swinging = BEATS + 0.02, BEATS + np.where(np.arange(len(BEATS)) % 2, 0.06, -0.02)
+    assert offsets_s(late, BEATS) == pytest.approx(np.full(69, 0.02))
+    assert len(offsets_s(late[:40], BEATS)) == 30  # from 5 s to 20 s; who is silent later is not far off
+    assert len(offsets_s(np.zeros(0), BEATS)) == 0
+    steady = firmness_ms({"a": [offsets_s(late, BEATS)], "b": [offsets_s(late, BEATS)]})
+    assert steady["a"] == pytest.approx([0.0], abs=1e-6)
+    both = firmness_ms({"a": [offsets_s(swinging, BEATS), np.zeros(0)]})["a"]
+    assert both[0] == pytest.approx(80.0)
+    assert np.isnan(both[1])
 
 
 def test_a_beat_said_late_counts_when_it_is_said() -> None:

@@ -184,7 +184,8 @@ def test_zones_flash_and_the_roll_scrolls(visit_to: Callable[..., tuple[Visit, B
     visit.wait(
         """(() => { const c = document.getElementById('roll');
         const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-        let lit = 0; for (let i = 3; i < d.length; i += 4) lit += d[i] > 150; return lit; })() > 300"""
+        let lit = 0; for (let i = 3; i < d.length; i += 4) lit += d[i] > 150;
+        return lit > 1200 * devicePixelRatio ** 2; })()"""
     )
     # Beats are shown although there is no virtual dancer, and nobody breathes in their place.
     visit.wait_for_text("#bpm", "120")

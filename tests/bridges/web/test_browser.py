@@ -127,8 +127,8 @@ class Visit:
     def __init__(self, browser: playwright.Browser, feeder: Feeder, query: str = "") -> None:
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        # Half the pixels each way: they are drawn by software here, and what is asked is not how sharp they are.
-        self.page = browser.new_page(viewport={"width": 960, "height": 600}, device_scale_factor=0.5)
+        # A quarter of the pixels each way: software draws them here, and what is asked is not how sharp they are.
+        self.page = browser.new_page(viewport={"width": 960, "height": 600}, device_scale_factor=0.25)
         self.page.set_default_timeout(WAIT_MS)
         self.page.on("console", self.heard)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

@@ -27,6 +27,7 @@ from models.evaluation.measure import (
     SPACES,
     MeasuredDance,
     RealDance,
+    differences,
     frechet_over_time,
     reference,
     system_figures,
@@ -130,6 +131,12 @@ def evaluate(
         real = RealDance.of(training, _measure_real(held_out, plan.seconds, progress), validation)
         steady = stage.measured(systems, [Song.of(clip, plan.seconds) for clip in held_out])
         figures = {name: system_figures(d, real, plan.resamples) for name, d in steady.items()}
+        replayed = steady.get(BarRetrieval.name, [])
+        beside = {
+            name: differences(d, replayed, real, plan.resamples)
+            for name, d in steady.items()
+            if replayed and name != BarRetrieval.name
+        }
         styles = _by_style(steady, training, real, plan.resamples)
         target = real.references["training"]["kinetic"]
         over_time = {name: frechet_over_time(d, target) for name, d in steady.items()}
@@ -159,6 +166,7 @@ def evaluate(
         tuple(SongFacts.of(clip, plan.seconds) for clip in data.clips if clip.name in {c.name for c in held_out}),
         tuple(stage.kept),
         Made.now(_options(plan)),
+        {BarRetrieval.name: beside} if beside else {},
     )
     report.save(out)
     console.print(report.markdown(), markup=False, highlight=False)

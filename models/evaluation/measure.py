@@ -17,6 +17,11 @@ Floats = NDArray[np.float64]
 SPACES = ("kinetic", "geometric")
 _SMALLEST_SHARE = 0.02
 """Of frames: the deviation below which a geometric relation counts as never varying; two frames in a hundred."""
+_OF_SETS = frozenset(
+    [f"frechet_{space}_{kind}" for space in SPACES for kind in ("held-out", "training")]
+    + [f"diversity_{space}" for space in SPACES]
+)
+"""Figures of sets of windows: they change with how many different songs a resample has."""
 _PLACES = 15
 """Four-second clips of a minute (Huang et al. 2021)."""
 
@@ -148,18 +153,51 @@ def system_figures(
     Distances and pooled diversities are those of one dance a song, mean over the seeds: both depend on how many windows
     of how many dances there are, and of real dance there is one a song.
     """
+    parts = list(_parts(dances, real).values())
+    return {
+        name: metrics.bootstrap(parts, figure, resamples, centred=name in _OF_SETS)
+        for name, figure in _measures(parts[0], real).items()
+    }
+
+
+def differences(
+    dances: Sequence[MeasuredDance],
+    rival: Sequence[MeasuredDance],
+    real: RealDance,
+    resamples: int = metrics.RESAMPLES,
+) -> dict[str, Interval]:
+    """Return a system's figures (see `system_figures`) less a rival's, on the songs that both danced to.
+
+    Each resample of the songs is of both. A hard song is hard for both, so this interval is narrower than those of the
+    two figures, and says whether the songs can tell them apart.
+    """
+    own, theirs = _parts(dances, real), _parts(rival, real)
+    pairs = [(own[song], theirs[song]) for song in own if song in theirs]
+    if not pairs:
+        return {}
+
+    def less(figure: Callable[[list[_SongPart]], float]) -> Callable[[list[tuple[_SongPart, _SongPart]]], float]:
+        return lambda both: figure([one for one, _ in both]) - figure([other for _, other in both])
+
+    return {
+        name: metrics.bootstrap(pairs, less(figure), resamples, centred=name in _OF_SETS)
+        for name, figure in _measures(pairs[0][0], real).items()
+    }
+
+
+def _parts(dances: Sequence[MeasuredDance], real: RealDance) -> dict[str, _SongPart]:
     songs = sorted({d.song for d in dances})
-    parts = [_part([d for d in dances if d.song == song], real) for song in songs]
-    found: dict[str, Interval] = {}
+    return {song: _part([d for d in dances if d.song == song], real) for song in songs}
+
+
+def _measures(part: _SongPart, real: RealDance) -> dict[str, Callable[[list[_SongPart]], float]]:
+    """Return how each figure is reckoned from any list of songs."""
+    found: dict[str, Callable[[list[_SongPart]], float]] = {}
     for space in SPACES:
         for kind, by_space in real.references.items():
-            name = f"frechet_{space}_{kind}"
-            found[name] = metrics.bootstrap(parts, _frechet(by_space[space], (kind, space)), resamples, centred=True)
-        target = real.references["held-out"][space].diversity
-        found[f"diversity_{space}"] = metrics.bootstrap(parts, _pooled(space, target), resamples, centred=True)
-    for name in parts[0].figures:
-        found[name] = metrics.bootstrap(parts, _mean(name), resamples)
-    return found
+            found[f"frechet_{space}_{kind}"] = _frechet(by_space[space], (kind, space))
+        found[f"diversity_{space}"] = _pooled(space, real.references["held-out"][space].diversity)
+    return found | {name: _mean(name) for name in part.figures}
 
 
 def _part(dances: Sequence[MeasuredDance], real: RealDance) -> _SongPart:

@@ -64,6 +64,7 @@ def read_report(path: Path) -> Report:
             facts={str(k): _facts(v) for k, v in content.get("facts", {}).items()},
             song_facts=tuple(_song(s) for s in content.get("song_facts", [])),
             dances=tuple(_dances(content.get("dances", []), path.parent / DANCES_FOLDER)),
+            differences={str(k): _systems(v) for k, v in content.get("differences", {}).items()},
             made=Made(**{f.name: str(content.get("made", {}).get(f.name, "")) for f in fields(Made)}),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -140,6 +141,7 @@ def _together(one: Report, other: Report) -> Report:
         facts=_joined(one.facts, other.facts),
         song_facts=one.song_facts or other.song_facts,
         dances=one.dances + new,
+        differences=_each(one.differences, other.differences),
     )
 
 

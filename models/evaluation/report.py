@@ -39,6 +39,7 @@ class Report:
         song_facts: of the songs.
         dances: that are on disk, files relative to the folder `dances` beside `evaluation.json`.
         made: how.
+        differences: figures by rival, then by system: the system's less the rival's, on the same songs.
     """
 
     split: str
@@ -59,6 +60,7 @@ class Report:
     song_facts: tuple[SongFacts, ...] = ()
     dances: tuple[KeptDance, ...] = ()
     made: Made = field(default_factory=Made)
+    differences: Mapping[str, Mapping[str, Figures]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write `evaluation.json` and `evaluation.md`."""
@@ -88,6 +90,8 @@ class Report:
             "",
             *self._table(self.systems, _BODY),
         ]
+        for rival, systems in self.differences.items():
+            lines += ["", f"## Less {rival}, on the same songs", "", *self._table(systems, _DIFFERENCE)]
         for style, systems in self.styles.items():
             lines += ["", f"## {style} (Fréchet to real training {style})", "", *self._table(systems, _STYLE)]
         if self.over_time:
@@ -187,6 +191,13 @@ _BODY = (
     _Column("joint speed m/s", ("speed_m_s",), interval=True),
     _Column("travel m/s", ("travel_m_s",)),
     _Column("frozen", ("frozen",)),
+)
+_DIFFERENCE = (
+    _Column("Fréchet kinetic, training", ("frechet_kinetic_training",), interval=True),
+    _Column("Fréchet geometric, training", ("frechet_geometric_training",), interval=True),
+    _Column("diversity k within", ("within_kinetic",), interval=True),
+    _Column("feet: alignment", ("feet_alignment",), interval=True),
+    _Column("sliding", ("sliding",), interval=True),
 )
 _STYLE = (
     _Column("Fréchet k / g", ("frechet_kinetic_training", "frechet_geometric_training")),

@@ -15,7 +15,7 @@ from models.artifacts import GMD_FOLDER
 from models.data.dataset import PreparedData
 from models.evaluation.cache import DanceCache
 from models.evaluation.dancers import EvaluationPlan, evaluate
-from models.evaluation.measure import MeasuredDance, RealDance, frechet_over_time, system_figures
+from models.evaluation.measure import MeasuredDance, RealDance, differences, frechet_over_time, system_figures
 from models.evaluation.report import JSON_FILE, TABLE_FILE
 from models.evaluation.stability import MeasuredMinutes, Stability
 from models.music_to_dance.dances import load_dances
@@ -63,8 +63,25 @@ def test_every_system_has_every_figure_with_an_interval(evaluated: tuple[Path, d
     assert set(report["styles"]) == {"waltz", "chacha"}
     assert "real" not in report["courses"]["slow"]
     assert report["courses"]["slow"]["retrieval by bars"]["feet_alignment"]["value"] > 0.3
+    less = report["differences"]["retrieval by bars"]
+    assert set(less) == {"real", "mean pose", "random real clip"}
+    assert less["mean pose"]["within_kinetic"]["high"] < 0.0, "a difference that the songs are sure of"
+    systems = report["systems"]
+    for name, figures in less.items():
+        for figure, gap in figures.items():
+            own, theirs = (systems[system][figure]["value"] for system in (name, "retrieval by bars"))
+            if gap["value"] is not None:
+                assert gap["value"] == pytest.approx(own - theirs, abs=1e-9), (name, figure)
     table = (out / "evaluation.md").read_text()
-    for heading in ("test split, protocol A", "## Beat", "## Body", "## waltz", "## Tempo: slow", "(chance)"):
+    for heading in (
+        "test split, protocol A",
+        "## Less retrieval by bars",
+        "## Beat",
+        "## Body",
+        "## waltz",
+        "## Tempo: slow",
+        "(chance)",
+    ):
         assert heading in table
 
 
@@ -169,6 +186,23 @@ def test_more_dances_to_a_song_come_no_nearer(folder: Path) -> None:
         assert both[name].value == pytest.approx((one[name].value + other[name].value) / 2.0), name
     times = np.mean([frechet_over_time(set_, target) for set_ in (once, apart)], axis=0)
     assert frechet_over_time([*once, *apart], target) == pytest.approx(times)
+
+
+def test_a_difference_is_surer_than_what_it_is_between(folder: Path) -> None:
+    dances = load_dances(PreparedData.load(folder).clips)
+    training, shown = (
+        [MeasuredDance.of(c.name, c.style, 0, real_dance(c).shown(20.0)) for c in clips]
+        for clips in (dances.train, dances.val)
+    )
+    real = RealDance.of(training, shown, shown)
+    same = differences(shown, shown, real, 20)
+    assert all((d.value, d.low, d.high) == (0.0, 0.0, 0.0) for d in same.values() if math.isfinite(d.value))
+    louder = [replace(dance, figures={k: v + 1.0 for k, v in dance.figures.items()}) for dance in training]
+    gap = differences(louder, training, real, 20)["speed_m_s"]
+    own = system_figures(training, real, 20)["speed_m_s"]
+    assert (gap.low, gap.high) == pytest.approx((1.0, 1.0))
+    assert own.high - own.low > 0.01
+    assert differences(training, shown, real, 20) == {}, "no song in common"
 
 
 def test_a_long_dance_that_dies_is_seen(folder: Path) -> None:

@@ -72,6 +72,8 @@ class MidiBridge:
         self._open_timeout_s = open_timeout_s
         self._hush = Hush()
         self._lead_ns: int | None = None
+        self._origin_ns = -(2**62)
+        """When the session began, in the time of the process."""
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
@@ -116,7 +118,10 @@ class MidiBridge:
     def send_ahead(self, event: NoteEvent, at_ns: int) -> None:
         """Hand a note over that is to leave at session time `at_ns`. Raises as `send`."""
         if self._process is not None:
-            self._play(event, time.perf_counter_ns() + at_ns - self._clock.now_ns())
+            # Between the two looks this thread may be held up, so the largest difference is the true one. What is to
+            # leave at one time, the end of a note and the next of its pitch, so stays in its order.
+            self._origin_ns = max(self._origin_ns, time.perf_counter_ns() - self._clock.now_ns())
+            self._play(event, self._origin_ns + at_ns)
             self._complain()
 
     def _play(self, event: NoteEvent, at_ns: int) -> None:

@@ -79,6 +79,7 @@ class Worker:
                 if time_ns > now_ns:
                     self._player.note_at(channel, pitch, velocity, time_ns, duration_ns)
                 else:
+                    self._player.run(now_ns)  # what was to come before it does
                     self._player.note(channel, pitch, velocity, now_ns, duration_ns)
             elif kind == SILENCE:
                 self._player.silence()

@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import mido
 import numpy as np
@@ -17,10 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridges import midi_worker
 from bridges.midi import MidiBridge
 from bridges.midi_notes import NotePlayer
 from bridges.midi_ports import find_name, stable_name
 from bridges.midi_pulses import PulseTrain
+from bridges.midi_worker import NOTE, RECORD, Worker
 from engine.clock import SessionClock
 from engine.errors import UserError
 from engine.types import ClockEvent, ControlEvent, NoteEvent
@@ -229,6 +232,51 @@ def test_notes_arrive_end_and_programs_come_first(
     # Never too early; how late, is the machine's affair (and below, where time is the test's, none is).
     for pitch, wanted_ms in ((60, 150), (64, 80), (36, 50)):
         assert (ended[pitch] - sent_ns) / MS >= wanted_ms
+
+
+class Interrupted(SessionClock):
+    """A clock at every other look at which the thread is held up for a while, as in a busy engine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looks = 0
+
+    def now_ns(self) -> int:
+        self._looks += 1
+        return super().now_ns() + 5 * MS * (self._looks % 2)
+
+
+def test_a_note_struck_again_outlives_the_end_of_the_one_before(receiver: SocketReceiver) -> None:
+    clock = Interrupted()
+    bridge = MidiBridge(receiver.target, clock=clock)
+    bridge.open(lambda control: None)
+    try:
+        begin_ns = clock.now_ns() + 20 * MS
+        # As the band sends them: the end and the next beginning of a pitch, at one time.
+        for k in range(4):
+            bridge.send_ahead(note(40, 0, velocity=0), begin_ns + 10 * k * MS)
+            bridge.send_ahead(note(40, 60_000), begin_ns + 10 * k * MS)
+        bridge.send_ahead(note(50, 60_000), begin_ns + 50 * MS)
+        messages = receiver.wait(lambda ms: (0, 50) in sounding(ms))
+        assert (0, 40) in sounding(messages)
+    finally:
+        bridge.close()
+
+
+def test_a_note_that_comes_too_late_does_not_overtake_the_end_of_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tape = Tape()
+    port = SimpleNamespace(name="port", send=tape.send, gone=lambda: False, close=lambda: None)
+    monkeypatch.setattr(midi_worker, "open_output", lambda target: port)
+    worker = Worker("port", {}, clock=False)
+    due_ns = time.perf_counter_ns() + MS
+    worker.take(RECORD.pack(NOTE, 0, 40, 0, due_ns, 0, 0.0, 0.0))
+    wait_until(lambda: time.perf_counter_ns() >= due_ns, each_s=0.0)
+    worker.take(RECORD.pack(NOTE, 0, 40, 100, due_ns, 60_000 * MS, 0.0, 0.0))
+    with worker.wake:
+        worker.step()
+    assert (0, 40) in sounding(tape.messages)
 
 
 @pytest.mark.parametrize("control", [ControlEvent(0, "panic"), ControlEvent(0, "blackout", 1.0)])

@@ -18,6 +18,7 @@ from engine.errors import UserError
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Device = Annotated[str, Field(coerce_numbers_to_str=True)]
 """A name, or an index, which TOML has as a number."""
+Voice = Annotated[str, Field(pattern="^(drums|bass|chord|lead)$")]
 
 
 class Section(BaseModel):
@@ -201,7 +202,7 @@ class MidiSettings(Section):
     """Also send MIDI clock, start and stop."""
     clock_input: str | None = None
     """Port whose MIDI clock leads when band.leader is "midi-clock"."""
-    programs: Mapping[str, Annotated[int, Field(ge=0, le=127)]] = Field(
+    programs: Mapping[Voice, Annotated[int, Field(ge=0, le=127)]] = Field(
         default_factory=lambda: {"bass": 33, "chord": 4, "lead": 11}
     )
     """General MIDI program (from 0) of each voice, sent at the start."""
@@ -335,6 +336,8 @@ def _explain(error: ValidationError, where: str) -> UserError:
         nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"perhaps you meant '{'.'.join([*location[:-1], nearest[0]])}'" if nearest else ""
         return UserError(f"{where}: unknown setting '{name}'", hint or f"known here: {', '.join(sorted(known))}")
+    if location[-1] == "[key]":
+        return UserError(f"{where}: unknown setting '{'.'.join(location[:-1])}'", first["msg"])
     return UserError(f"{where}: wrong value for '{name}' ({first['input']!r})", first["msg"])
 
 

@@ -37,6 +37,7 @@ def test_later_wins(tmp_path: Path) -> None:
     [
         ("[dancer]\nenergie = 1", "perhaps you meant 'dancer.energy'"),
         ("[danser]\nenergy = 1", "perhaps you meant 'dancer'"),
+        ("[midi.programs]\nleed = 80", "unknown setting 'midi.programs.leed'"),
         ("[scenes.a]\nstile = 'x'", "style"),
         ("[dancer]\nenergy = 7", "dancer.energy"),
         ("[dancer]\nenergy = nan", "dancer.energy"),

@@ -30,6 +30,9 @@ _JUMP_S, _JUMP_BEATS = 0.8, 2.0
 _OCTAVE_BEATS = 6.0
 """... and for so many if it is the double or the half."""
 _LONGEST_STEP_S = 0.5
+_ALONE_NS = 2 * NS_PER_S
+"""Whoever has shown no beat for so long, standing still or out of view, hears no music any more: with their next
+movement they begin, and it follows."""
 
 
 class GiveAndTake:
@@ -54,6 +57,8 @@ class GiveAndTake:
 
     def process(self, estimate: BeatEstimate, time_ns: int) -> BeatEstimate:
         """Take what movement says of the beat at `time_ns`; return what music should do about it."""
+        if time_ns - self._time_ns > _ALONE_NS:
+            self.reset()
         dt = min(max((time_ns - self._time_ns) / NS_PER_S, 0.0), _LONGEST_STEP_S)
         self._time_ns = time_ns
         if self._period_ns <= 0.0 or self._is_elsewhere(estimate, time_ns):

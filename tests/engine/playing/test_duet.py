@@ -164,6 +164,20 @@ class TestGiveAndTake:
             answer = guard.process(BeatEstimate(time_ns // period_ns * period_ns, period_ns, 0.8), time_ns)
         assert 60e9 / answer.period_ns == pytest.approx(124.0, rel=0.01)
 
+    @pytest.mark.parametrize("shift", [0.25, 0.5, 0.75])
+    def test_who_comes_back_after_the_music_has_stopped_is_followed_afresh(self, shift: float) -> None:
+        guard, period_ns = GiveAndTake(), NS_PER_S // 2
+        for frame in range(30 * 60):
+            time_ns = frame * NS_PER_S // 30
+            if 20 * NS_PER_S <= time_ns < 50 * NS_PER_S:
+                continue  # they stand still, or are away
+            later_ns = round(shift * period_ns) if time_ns >= 50 * NS_PER_S else 0
+            said = BeatEstimate((time_ns - later_ns) // period_ns * period_ns + later_ns, period_ns, 0.8)
+            answer = guard.process(said, time_ns)
+        off = (answer.beat_ns - said.beat_ns) / period_ns
+        assert off - round(off) == pytest.approx(0.0, abs=0.02)
+        assert guard.manner_beats == pytest.approx(0.0, abs=0.02)
+
 
 def _bounded(course: Course) -> None:
     """Check that nothing grew or parted."""

@@ -12,8 +12,9 @@ from engine.body.pose_features import PoseFeatureExtractor, PoseFeatureSpec
 from engine.body.skeleton import axis_angle_to_quaternion, quaternion_to_axis_angle, slerp
 from engine.types import NS_PER_S, PoseFrame
 
-# Two seconds at 60 frames a second: more than the slowest tick, the look-ahead and the latency of any camera together.
-_CAPACITY = 128
+# More than the slowest tick, the look-ahead and the latency of any camera together. By time and not by number: whoever
+# was recorded at 500 frames a second would be forgotten before their ticks are read.
+_KEPT_NS = 2 * NS_PER_S
 # Ticks are read this much later at the most when the camera is late; beyond it the pose stands still.
 _LONGEST_DELAY_NS = 250_000_000
 # The delay is given back by this share of the time that passes: slow enough not to be seen as movement (2 %).
@@ -26,10 +27,8 @@ class PoseTrack:
     """The newest poses of one dancer. Deterministic; one thread."""
 
     def __init__(self) -> None:
-        self._times: deque[int] = deque(maxlen=_CAPACITY)
-        self._poses: deque[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]] = deque(
-            maxlen=_CAPACITY
-        )
+        self._times: deque[int] = deque()
+        self._poses: deque[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]] = deque()
 
     def __len__(self) -> int:
         return len(self._times)
@@ -49,6 +48,9 @@ class PoseTrack:
         quaternions, root, contacts = (np.asarray(array, np.float64) for array in arrays)
         self._times.append(frame.time_ns)
         self._poses.append((np.asarray(axis_angle_to_quaternion(quaternions), np.float64), root, contacts))
+        while len(self._times) > 1 and self._times[1] < frame.time_ns - _KEPT_NS:
+            self._times.popleft()
+            self._poses.popleft()
         return True
 
     def clear(self) -> None:

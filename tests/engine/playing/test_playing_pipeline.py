@@ -157,6 +157,16 @@ def test_a_late_camera_does_not_look_like_a_dancer_who_stops() -> None:
     assert np.diff(starts[starts > 2.0]).max() < 0.3
 
 
+def test_poses_of_a_fast_recording_are_the_same_dance() -> None:
+    def heard(fps: float) -> list[tuple[int, int, int]]:
+        frames = dance(8.0, bpm=60.0, fps=fps, energy=2.5)
+        return [(n.time_ns, n.channel, n.pitch) for n in begun(run(make_playing(RuleComposer(), bpm=60.0), frames))]
+
+    usual = heard(60.0)
+    assert len(usual) > 40
+    assert heard(600.0) == usual
+
+
 def test_more_movement_is_louder() -> None:
     def velocity(energy: float) -> float:
         return float(np.mean([n.velocity for n in begun(run(make_playing(), dance(8.0, energy=energy)))]))

@@ -24,6 +24,8 @@ _FORMATS = "give a video such as MP4, MOV, WEBM or MKV"
 _USUAL_FPS = 30.0
 """Where the container does not state a believable rate."""
 _FASTEST_FPS = 1000.0
+_LONGEST_STILL_NS = 10 * NS_PER_S
+"""No recording holds one picture for so long: where the file's time leaps by more, it was stuck together."""
 # `stop` is noticed within this time.
 _LONGEST_SLEEP_NS = 20_000_000
 _LATE_NS = NS_PER_S // 2
@@ -103,6 +105,9 @@ class VideoFile:
             time_ns = self._time_ns + self.interval_ns
         elif not self._read:
             time_ns = 0
+        elif time_ns - self._time_ns > _LONGEST_STILL_NS:
+            self._origin_ns += time_ns - self._time_ns - self.interval_ns
+            time_ns = self._time_ns + self.interval_ns
         self._read += 1
         self._time_ns = time_ns
         return VideoFrame(time_ns, _colour(image))

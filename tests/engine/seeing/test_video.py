@@ -56,6 +56,44 @@ def test_a_variable_rate_is_followed(tmp_path: Path) -> None:
     assert times == [1_000_000 * sum(durations[:k]) for k in range(len(durations))]
 
 
+class FilmStrip:
+    """An open capture whose container states these times [ms] of its pictures, and a rate and a number of them."""
+
+    def __init__(self, times_ms: list[float], fps: float = 25.0, count: int = 0) -> None:
+        self._times_ms = iter(times_ms)
+        cv2 = opencv()
+        self._stated = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: float(count)}
+        self.read()
+
+    def get(self, which: int) -> float:
+        return self._stated.get(which, self._time_ms)
+
+    def read(self) -> tuple[bool, Image | None]:
+        time_ms = next(self._times_ms, None)
+        if time_ms is None:
+            return False, None
+        self._time_ms = time_ms
+        return True, np.zeros((4, 4, 3), np.uint8)
+
+    def film(self) -> VideoFile:
+        return VideoFile(Path("strip.ts"), self, np.zeros((4, 4, 3), np.uint8))
+
+
+def times_ms(film: VideoFile) -> list[float]:
+    times = []
+    while (frame := film.read()) is not None:
+        times.append(frame.time_ns / 1e6)
+    return times
+
+
+def test_recordings_that_were_stuck_together_follow_each_other() -> None:
+    """As MPEG-TS does it: each part keeps the times it was recorded with, and a clock of 33 bits begins again."""
+    first = [0.0, 40.0, 80.0]
+    assert times_ms(FilmStrip([*first, *(5e6 + t for t in (0.0, 40.0, 140.0))]).film()) == [*first, 120, 160, 260]
+    assert times_ms(FilmStrip([5e6 + t for t in first] + first).film()) == [*first, 120, 160, 200]
+    assert times_ms(FilmStrip([0.0, 9000.0, 9040.0]).film()) == [0, 9000, 9040], "a long look at one picture is none"
+
+
 def test_files_that_are_no_video_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         open_video(tmp_path / "none.mp4")

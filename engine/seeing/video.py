@@ -88,8 +88,12 @@ class VideoFile:
 
     @property
     def truncated(self) -> bool:
-        """Whether, read to the end, much less came than the container promises (some miscount by a few)."""
-        return self._read < 0.98 * self.frames - 2
+        """Whether, read to the end, much less came than the container promises (some miscount by a few).
+
+        Many containers know their length only, and what they promise is as if the rate were the same throughout.
+        """
+        reached = (self._origin_ns + self._time_ns) / self.interval_ns
+        return max(self._read, reached) < 0.98 * self.frames - 2
 
     def read(self) -> VideoFrame | None:
         """Return the next picture, or None at the end or where the file is broken."""

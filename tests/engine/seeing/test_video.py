@@ -94,6 +94,16 @@ def test_recordings_that_were_stuck_together_follow_each_other() -> None:
     assert times_ms(FilmStrip([0.0, 9000.0, 9040.0]).film()) == [0, 9000, 9040], "a long look at one picture is none"
 
 
+def test_a_variable_rate_is_no_file_that_breaks_off() -> None:
+    # Four seconds at up to 30 pictures a second: Matroska is taken to hold 120.
+    sparse = FilmStrip([k * 100.0 for k in range(40)], 30.0, 120).film()
+    assert len(times_ms(sparse)) == 40
+    assert not sparse.truncated
+    cut = FilmStrip([k * 100.0 for k in range(20)], 30.0, 120).film()
+    assert len(times_ms(cut)) == 20
+    assert cut.truncated
+
+
 def test_files_that_are_no_video_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         open_video(tmp_path / "none.mp4")

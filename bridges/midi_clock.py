@@ -47,6 +47,10 @@ class ClockReader:
         self._pulses: deque[tuple[int, int]] = deque(maxlen=_MEMORY)
         """(number since the beginning, arrival [ns])."""
         self._count = 0
+        self._pulse_ns = 0.0
+        """Time between two pulses, as last told; 0: none was."""
+        self._told_where = False
+        """Whether a start or a continue says where the next pulse is."""
         self._zero = 0
         """Number of the pulse that is beat 0."""
         self._playing = True
@@ -57,6 +61,7 @@ class ClockReader:
     def start(self) -> None:
         """Take a start: the next pulse is beat 0."""
         self._playing, self._zero, self._stopped, self._position = True, self._count, None, None
+        self._told_where = True
 
     def stop(self) -> None:
         """Take a stop. Most programs send pulses all the same: the tempo goes on."""
@@ -78,11 +83,16 @@ class ClockReader:
         elif self._stopped is not None:
             self._zero += self._count - self._stopped
         self._stopped = self._position = None
+        self._told_where = True
 
     def pulse(self, time_ns: int) -> TempoReference | None:
         """Take a pulse; return where the music is now, every sixteenth, once that is known."""
-        if self._pulses and not 0 <= time_ns - self._pulses[-1][1] <= _GAP_NS:
+        if self._pulses and not 0 <= (away_ns := time_ns - self._pulses[-1][1]) <= _GAP_NS:
             self._pulses.clear()
+            if self._pulse_ns > 0.0 and not self._told_where:
+                # A line was cut, and whoever plays has played on: what nobody heard counts.
+                self._count += max(round(away_ns / self._pulse_ns) - 1, 0)
+        self._told_where = False
         self._pulses.append((self._count, time_ns))
         self._count += 1
         if len(self._pulses) < _LEAST or (self._count - 1 - self._zero) % _PULSES_PER_SIXTEENTH:
@@ -91,6 +101,7 @@ class ClockReader:
         tempo_bpm = 60e9 / (pulse_ns * PULSES_PER_BEAT) if pulse_ns > 0.0 else 0.0
         if not _SLOWEST_BPM <= tempo_bpm <= _FASTEST_BPM:
             return None
+        self._pulse_ns = pulse_ns
         return TempoReference(
             round(at_ns), (number - self._zero) / PULSES_PER_BEAT, tempo_bpm, SOURCE, playing=self._playing
         )

@@ -126,6 +126,36 @@ def test_pulses_while_it_is_stopped_do_not_count(beats_stopped: float) -> None:
     assert np.abs(phase_ms).max() < 0.01
 
 
+@pytest.mark.parametrize("away_s", [1.23, 7.0, 60.1])
+def test_after_a_line_was_cut_the_beat_is_where_it_would_have_been(away_s: float) -> None:
+    """Whoever plays does not know that nobody hears their pulses."""
+    sequencer = Sequencer(ClockReader(), jitter_ms=0.3)
+    sequencer.reader.start()
+    sequencer.play(16, lambda beat: 123.0)
+    told = len(sequencer.told)
+    missed = round(away_s * 123.0 / 60.0 * 24)
+    sequencer.time_ns += round(missed * 60e9 / 123.0 / 24)
+    sequencer.beat += missed / 24
+    sequencer.play(4, lambda beat: 123.0)
+    phase_ms, _ = sequencer.errors(after=told)
+    assert len(phase_ms) > 10
+    # To the pulse, or two after a minute: the tempo is known to a few thousandths.
+    assert np.abs(phase_ms).max() < (1.0 if away_s < 10.0 else 45.0)
+
+
+def test_a_pause_without_pulses_does_not_count() -> None:
+    sequencer = Sequencer(ClockReader())
+    sequencer.reader.start()
+    sequencer.play(4, lambda beat: 120.0)
+    sequencer.reader.stop()
+    sequencer.time_ns += 10_000 * MS
+    sequencer.reader.resume()
+    told = len(sequencer.told)
+    sequencer.play(2, lambda beat: 120.0)
+    phase_ms, _ = sequencer.errors(after=told)
+    assert np.abs(phase_ms).max() < 0.01
+
+
 def test_silence_and_nonsense_say_nothing() -> None:
     reader = ClockReader()
     assert [reader.pulse(0) for _ in range(200)] == [None] * 200, "no time passes"

@@ -93,6 +93,7 @@ class TickFeatures:
         self.spec = self._extractor.spec
         self._read_ns: int | None = None
         self._delay_ns = 0
+        self._away = False
         self._row: NDArray[np.float32] | None = None
         self.unseen = np.zeros(self.spec.size, np.float32)
         self.unseen.flags.writeable = False
@@ -107,6 +108,7 @@ class TickFeatures:
         self._extractor.reset()
         self._read_ns = None
         self._delay_ns = 0
+        self._away = False
         self._row = None
 
     def row(self, tick_ns: int, interval_ns: int) -> NDArray[np.float32]:
@@ -116,6 +118,9 @@ class TickFeatures:
             return self.unseen
         self._delay_ns = max(self._delay_ns - round(_RECOVERY * interval_ns), 0)
         late_ns = tick_ns - newest_ns
+        away, self._away = self._away, late_ns > _LONGEST_GAP_NS
+        if away and not self._away:
+            self._delay_ns = 0  # nobody was seen, which says nothing of how late the camera is
         if self._delay_ns < late_ns:
             self._delay_ns = min(late_ns, _LONGEST_DELAY_NS)
         read_ns = tick_ns - self._delay_ns

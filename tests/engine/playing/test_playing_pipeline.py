@@ -14,6 +14,7 @@ from engine.clock import VirtualClock
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline
 from engine.playing.keys import into_key, key_name, parse_key, scale
+from engine.playing.movement import PoseTrack, TickFeatures
 from engine.playing.pipeline import PlayingPipeline
 from engine.playing.render import with_heartbeats
 from engine.playing.rule_composer import RuleComposer
@@ -155,6 +156,20 @@ def test_a_late_camera_does_not_look_like_a_dancer_who_stops() -> None:
         events += core.push(Heartbeat(time_ns))
     starts = np.array(sorted({note.time_ns for note in begun(events)})) / NS_PER_S
     assert np.diff(starts[starts > 2.0]).max() < 0.3
+
+
+def test_who_comes_back_is_seen_as_promptly_as_before() -> None:
+    track = PoseTrack()
+    features = TickFeatures(track)
+    waiting = [pose for pose in dance(14.0) if not 5.0 <= pose.time_ns / NS_PER_S < 9.0]
+    delays_ms: dict[int, float] = {}
+    for time_ns in range(0, 14 * NS_PER_S, 20 * MS):
+        while waiting and waiting[0].time_ns <= time_ns - 60 * MS:
+            track.add(waiting.pop(0))
+        features.row(time_ns, 20 * MS)
+        delays_ms[time_ns // NS_PER_S] = features.delay_ns / MS
+    assert delays_ms[4] < 110.0
+    assert delays_ms[9] == pytest.approx(delays_ms[4], abs=20.0)
 
 
 def test_poses_of_a_fast_recording_are_the_same_dance() -> None:

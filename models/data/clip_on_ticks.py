@@ -77,7 +77,8 @@ def clip_on_ticks(
         low, high = ((ends_s - source.beat_s) * (bpm / 60.0) - zero_beat) * TICKS_PER_BEAT
         first, last = max(first, int(np.ceil(low))), min(last, int(np.floor(high)))
     ticks = np.arange(first, last + 1)
-    if len(ticks) < SHORTEST_S * fit.fps / 2:
+    # In seconds: there are as many ticks at every frame rate.
+    if (last - first) / TICKS_PER_BEAT * 60.0 / bpm < SHORTEST_S / 2:
         raise BadClip("motion and music hardly overlap")
     motion_s = np.interp(ticks / TICKS_PER_BEAT, danced, frames_s)
     rotations, translation = resample_motion(fit.rotations, fit.translation_m, fit.fps, motion_s)

@@ -238,6 +238,21 @@ def test_a_folder_of_bvh_with_audio(tmp_path: Path) -> None:
         assert fit["residual"].max() < 1e-4
 
 
+def test_a_dance_lasts_as_long_at_every_frame_rate(tmp_path: Path) -> None:
+    data, out = tmp_path / "data" / "train", tmp_path / "out"
+    data.mkdir(parents=True)
+    for fps in (30, 240):
+        rotations, way = steps(7 * fps, float(fps), bpm=100.0)
+        write_bvh(data / f"at_{fps}.bvh", rotations, way, 1 / fps)
+        soundfile.write(data / f"at_{fps}.wav", clicks(100.0, 8.0), RATE)
+        (data / f"at_{fps}.toml").write_text(f"bpm = 100.0\nbeat_s = {FIRST_BEAT_S}\n")
+
+    summary = prepare(data.parent, out, console=Console(quiet=True))
+    assert summary.skipped == {}
+    slow, quick = clip(out, "train_at_30"), clip(out, "train_at_240")
+    assert abs(slow.ticks - quick.ticks) <= 1
+
+
 @pytest.mark.parametrize(("bpm", "known"), [(90.0, None), (128.0, None), (100.0, 100.0)])
 def test_the_beat_of_clicks_is_found(bpm: float, known: float | None) -> None:
     found = find_beat(clicks(bpm, 12.0), known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -66,6 +67,24 @@ def checked(source: ClipSource) -> ClipSource:
     if not 1 <= source.beats_per_bar <= _MOST_BEATS:
         raise BadClip(f"{source.beats_per_bar} beats a bar")
     return source
+
+
+def files_under(data: Path) -> list[Path]:
+    """Return all files in a folder and below it, in order; folders that are links are entered, each folder once.
+
+    `Path.rglob` passes linked folders by, and data often lies on another disk.
+    """
+    found: list[Path] = []
+    entered = set()
+    for folder, below, names in os.walk(data, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            below.clear()  # a link to a folder above: it would go round for ever
+            continue
+        entered.add(real)
+        below.sort()
+        found += [Path(folder, name) for name in names]
+    return sorted(found)
 
 
 def load_audio(source: ClipSource) -> NDArray[np.float32]:

@@ -8,12 +8,13 @@ music (`mBR0.wav`) or by sequence (`gBR_sBM_cAll_d04_mBR0_ch01.wav`). Motion and
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from engine.errors import UserError
-from models.data.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource
+from models.data.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource, files_under
 from models.data.dataset import SPLITS
 from models.data.retarget import FittedMotion
 from models.sources.array_pickle import load_arrays
@@ -48,12 +49,13 @@ def read_aist(data: Path) -> tuple[list[ClipSource], dict[str, str]]:
 
     Raises UserError if there are motions but no split.
     """
-    motions = sorted(path for path in data.rglob("*.pkl") if path.parent.name == "motions")
+    files = files_under(data)
+    motions = [path for path in files if path.suffix == ".pkl" and path.parent.name == "motions"]
     if not motions:
         return [], {}
-    split = _splits(data)
-    ignored = set().union(*(_names(path) for path in data.rglob("ignore_list.txt")))
-    audio = {path.stem: path for path in sorted(data.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES}
+    split = _splits(data, files)
+    ignored = set().union(*(_names(path) for path in files if path.name == "ignore_list.txt"))
+    audio = {path.stem: path for path in files if path.suffix.lower() in AUDIO_SUFFIXES}
     found, bad = [], {}
     for path in motions:
         name = path.stem
@@ -104,12 +106,13 @@ def load_motion(source: ClipSource) -> FittedMotion:
     return body_motion(poses.reshape(-1, 24, 3), way / scaling, FPS, np.zeros((len(poses), 1)))
 
 
-def _splits(data: Path) -> dict[str, str]:
+def _splits(data: Path, files: Sequence[Path]) -> dict[str, str]:
     split: dict[str, str] = {}
     # A sequence in two lists counts for the one that is held out.
     for name in SPLITS:
-        for path in data.rglob(f"crossmodal_{name}.txt"):
-            split |= dict.fromkeys(_names(path), name)
+        for path in files:
+            if path.name == f"crossmodal_{name}.txt":
+                split |= dict.fromkeys(_names(path), name)
     if not split:
         raise UserError(
             f"{data} holds motions of AIST++ but not its split",

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engine.body.bvh_reader import read_bvh
 from engine.errors import UserError
-from models.data.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource, checked
+from models.data.clip_sources import AUDIO_SUFFIXES, BadClip, ClipSource, checked, files_under
 from models.data.dataset import SPLITS
 from models.data.retarget import FittedMotion
 from models.learning.settings import build, load_toml
@@ -54,11 +55,14 @@ class Facts:
 def read_bvh_folder(data: Path) -> tuple[list[ClipSource], dict[str, str]]:
     """Find the BVH files under `data`, and why each unusable one was left out."""
     found, bad = [], {}
-    for path in sorted(data.rglob("*.bvh")):
+    files = files_under(data)
+    # Recorders and editors write .BVH and .WAV, too.
+    beside = {path.with_suffix(path.suffix.lower()): path for path in files}
+    for path in (path for path in files if path.suffix.lower() == ".bvh"):
         parts = path.relative_to(data).with_suffix("").parts
         name = "_".join(parts)
         try:
-            found.append(checked(_source(name, path, parts[:-1])))
+            found.append(checked(_source(name, path, parts[:-1], beside)))
         except (BadClip, UserError) as error:
             bad[name] = str(error)
     return found, bad
@@ -77,7 +81,7 @@ def load_motion(source: ClipSource) -> FittedMotion:
     return body_motion(moved.rotations, moved.translation_m, source.fps, moved.residual_m)
 
 
-def _source(name: str, path: Path, folders: tuple[str, ...]) -> ClipSource:
+def _source(name: str, path: Path, folders: tuple[str, ...], beside: Mapping[Path, Path]) -> ClipSource:
     facts = Facts()
     if path.with_suffix(".toml").is_file():
         facts = build(Facts, load_toml(path.with_suffix(".toml")), path.with_suffix(".toml").name)
@@ -90,7 +94,7 @@ def _source(name: str, path: Path, folders: tuple[str, ...]) -> ClipSource:
         raise BadClip(f"its frame time is {frame_s:g} s")
     styles = [folder for folder in folders if folder not in SPLITS]
     splits = [folder for folder in folders if folder in SPLITS]
-    audio = [path.with_suffix(suffix) for suffix in AUDIO_SUFFIXES if path.with_suffix(suffix).is_file()]
+    audio = [beside[path.with_suffix(suffix)] for suffix in AUDIO_SUFFIXES if path.with_suffix(suffix) in beside]
     return ClipSource(
         name,
         path,

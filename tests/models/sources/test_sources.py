@@ -238,6 +238,26 @@ def test_a_folder_of_bvh_with_audio(tmp_path: Path) -> None:
         assert fit["residual"].max() < 1e-4
 
 
+def test_suffixes_in_capitals_and_linked_folders_are_read(aist: Path, tmp_path: Path) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere" / "salsa"
+    elsewhere.mkdir(parents=True)
+    rotations, way = steps(10, 30.0, bpm=100.0)
+    write_bvh(elsewhere / "own.BVH", rotations, way, 1 / 30)
+    soundfile.write(elsewhere / "own.WAV", clicks(100.0, 1.0), RATE)
+    (elsewhere / "round").symlink_to(tmp_path / "elsewhere")
+    (data / "train").mkdir(parents=True)
+    (data / "train" / "salsa").symlink_to(elsewhere)
+    found, bad = read_sources(data)
+    assert bad == {}
+    assert [(s.name, s.style, s.split) for s in found] == [("train_salsa_own", "salsa", "train")]
+    assert found[0].audio == data / "train" / "salsa" / "own.WAV"
+
+    (data / "aist").symlink_to(aist)
+    linked, there = read_sources(data)[0], read_sources(aist)[0]
+    assert [s.name for s in linked if s.kind == "aist"] == [s.name for s in there]
+    assert [s.audio is None for s in linked if s.kind == "aist"] == [s.audio is None for s in there]
+
+
 def test_a_dance_lasts_as_long_at_every_frame_rate(tmp_path: Path) -> None:
     data, out = tmp_path / "data" / "train", tmp_path / "out"
     data.mkdir(parents=True)

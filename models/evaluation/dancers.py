@@ -36,7 +36,7 @@ from models.evaluation.report import DANCES_FOLDER, TABLE_FILE, Figures, Report
 from models.evaluation.stability import LONG_S, MeasuredMinutes, Stability
 from models.field.system import rival_systems
 from models.music_to_dance.conditioning import STYLES
-from models.music_to_dance.dances import load_dances
+from models.music_to_dance.dances import DanceData, load_dances
 from models.music_to_dance.sequences import OTHER_STYLE, DanceClip
 from models.music_to_dance.unseen_movement import UNSEEN_MOVEMENT, left_out, unseen_movement
 from models.rivals.fixed_rate import FixedRateGmd
@@ -112,9 +112,11 @@ def evaluate(
     """
     begin = time.monotonic()
     data = PreparedData.load(prepared)
-    dances = load_dances(data.clips)
+    dances, short = _measurable(load_dances(data.clips))
     pool = dances.train if plan.protocol == "A" else unseen_movement(data, dances)
     notes = list(_notes(plan, pool))
+    if short:
+        notes.append(f"Shorter than a bar or than the {metrics.CLIP_S:g} s measured, and left out: {', '.join(short)}.")
     held_out = _songs(dances.val if plan.split == "val" else dances.test, plan.split, notes)
     if all(clip.music is None for clip in pool):
         raise UserError(f"{prepared} has no training clips with music", "prepare them with their audio")
@@ -278,10 +280,23 @@ def _by_style(
     return found
 
 
+def _measurable(dances: DanceData) -> tuple[DanceData, list[str]]:
+    """Return the dances that hold a window of what is measured and a bar of music, and the names of the others."""
+
+    def holds(clip: DanceClip) -> bool:
+        beats = (len(clip.ticks) - -clip.first_tick % TICKS_PER_BEAT) // TICKS_PER_BEAT
+        seconds = float((60.0 / TICKS_PER_BEAT / clip.tempo_bpm[:-1]).sum())
+        return seconds >= metrics.CLIP_S and beats >= (clip.beats_per_bar or 4)
+
+    splits = (dances.train, dances.val, dances.test)
+    short = [clip.name for split in splits for clip in split if not holds(clip)]
+    return DanceData(*(tuple(filter(holds, split)) for split in splits)), short
+
+
 def _songs(held_out: Sequence[DanceClip], split: str, notes: list[str]) -> tuple[DanceClip, ...]:
     """Return the clips that can be danced to, and note which cannot. Raises UserError if there are none."""
     if not held_out:
-        raise UserError(f"the data has no {split} clips", "prepare data whose index has that split")
+        raise UserError(f"the data has no {split} clips to measure", "prepare data whose index has some in that split")
     silent = [clip.name for clip in held_out if clip.music is None]
     if len(silent) == len(held_out):
         raise UserError(f"no {split} clip has music", "prepare them with their audio")

@@ -152,6 +152,20 @@ def test_data_of_other_styles_without_validation_clips_and_partly_without_music(
         evaluate(deaf, tmp_path / "out", plan, quiet=True)
 
 
+def test_dances_too_short_to_measure_are_left_out_and_named(tmp_path: Path) -> None:
+    if not (GMD_FOLDER / "manifest.json").exists():
+        pytest.skip("no weights in this checkout")
+    whole = [prepared_clip(name, "waltz", name, seed=i, beats=24) for i, name in enumerate(("train", "val"))]
+    short = [prepared_clip(f"short {split}", "waltz", split, beats=5) for split in ("train", "val")]
+    long_bar = replace(prepared_clip("long bar", "waltz", "val", beats=10), beats_per_bar=12)
+    folder = write_folder(tmp_path / "data", [*whole, *short, long_bar])
+    plan = EvaluationPlan(seeds=1, seconds=8.0, resamples=5, systems=("mean pose",))
+    evaluate(folder, tmp_path / "out", plan, quiet=True)
+    report = json.loads((tmp_path / "out" / JSON_FILE).read_text())
+    assert report["songs"] == ["val"]
+    assert any("short train, short val, long bar" in note for note in report["notes"])
+
+
 def test_figures_tell_a_copy_from_a_stranger(folder: Path) -> None:
     dances = load_dances(PreparedData.load(folder).clips)
 

@@ -126,7 +126,9 @@ def _bar_template(clip: DanceClip, beats: int) -> NDArray[np.float64]:
     signals = signals - gaussian_filter1d(signals, 3.0 * TICKS_PER_BEAT, axis=0)
     signals /= np.maximum(signals.std(axis=0), 1e-9)
     position = (clip.first_tick + np.arange(len(signals))) % (TICKS_PER_BEAT * beats)
-    return np.stack([signals[position == k].mean(axis=0) for k in range(TICKS_PER_BEAT * beats)])
+    rows = [signals[position == k] for k in range(TICKS_PER_BEAT * beats)]
+    # A dance shorter than a bar says nothing of what it does not reach.
+    return np.stack([row.mean(axis=0) if len(row) else np.zeros(signals.shape[1]) for row in rows])
 
 
 def training_sampler(

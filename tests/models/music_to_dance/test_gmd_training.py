@@ -23,6 +23,7 @@ from models.music_to_dance.lesson import GmdLesson  # noqa: E402
 from models.music_to_dance.phrases import PhrasePlanner, PhraseTable  # noqa: E402
 from models.music_to_dance.run import learnt_by  # noqa: E402
 from models.music_to_dance.settings import LossSettings, NetworkSettings, OptimiserSettings, TrainingSettings  # noqa: E402
+from tests.models.data import stepping_folder  # noqa: E402
 from tests.models.data.random_folder import prepared_clip  # noqa: E402
 from tests.models.music_to_dance.gmd_fixtures import FEATURES, clip, sampler  # noqa: E402
 
@@ -257,3 +258,12 @@ def test_a_dance_at_half_speed_has_its_music_on_its_beat(first_tick: int) -> Non
     assert slow.first_tick == 2 * first_tick
     assert slow.music is not None
     assert np.array_equal(slow.music[:, 0], (slow.first_tick + np.arange(len(slow.ticks))) % 12)
+
+
+def test_a_dance_shorter_than_a_bar_leaves_the_bars_of_the_others_alone() -> None:
+    whole = stepping_folder.prepared_clip("whole", "chacha", "train", seed=3)
+    begun = [replace(whole.cut(12 * beat, whole.ticks), first_tick=0) for beat in range(4)]
+    bars = [dance.bar_tick for dance in load_dances(begun).train]
+    assert sorted(bars) == [0, 12, 24, 36], "the same dance, begun a beat later each time"
+    short = stepping_folder.prepared_clip("short", "chacha", "train", beats=3)
+    assert [dance.bar_tick for dance in load_dances([*begun, short]).train][:4] == bars

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import time
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,9 @@ class KeptDance:
 
 
 class DanceCache:
-    """Dances by system, song, course, length and seed, and by what they depend on (`DanceSystem.key`).
+    """Dances by system, song, course, length and seed, and by what they depend on (`DanceSystem.key`, `Song.key`).
+
+    A dance that was kept before songs had keys counts as danced to the same music.
 
     Args:
         folder: is made if need be.
@@ -62,6 +66,7 @@ class DanceCache:
 
         try:
             with np.load(path, allow_pickle=False) as archive:
+                _require_same(archive, song)
                 dance = Dance(**{name: archive[name].astype(np.float64) for name in _DANCE_ARRAYS})
                 took_s = float(archive["processor_s"]) if "processor_s" in archive.files else math.nan
                 machine = str(archive["machine"]) if "machine" in archive.files else ""
@@ -80,6 +85,7 @@ class DanceCache:
             **poses,
             "processor_s": np.array(took_s),
             "machine": np.array(machine),
+            "song": np.array(song.key),
         }
         np.savez_compressed(partial, **arrays)
         partial.replace(path)
@@ -92,6 +98,7 @@ class DanceCache:
         path = self._path(system, song, seed, "minutes")
         try:
             with np.load(path, allow_pickle=False) as archive:
+                _require_same(archive, song)
                 numbers = archive["numbers"]
                 return MeasuredMinutes(
                     tuple(archive["speeds"].tolist()), archive["first"], archive["last"], *numbers.tolist()
@@ -106,14 +113,27 @@ class DanceCache:
             first=measured.first,
             last=measured.last,
             numbers=np.array([measured.speed_ratio, measured.frozen]),
+            song=np.array(song.key),
         )
         partial.replace(path)
         return measured
 
     def _path(self, system: DanceSystem, song: Song, seed: int, kind: str) -> Path:
         length = len(song.music)
-        name = f"{song.name}-{song.course}-{length}-{seed}-{system.key}"
+        name = f"{_told_apart(song.name)}-{song.course}-{length}-{seed}-{system.key}"
         return self._folder / _slug(system.name) / f"{_slug(name)}.{kind}.npz"
+
+
+def _require_same(archive: Mapping[str, Any], song: Song) -> None:
+    """Raise ValueError if a dance was danced to other music, which has been prepared anew since."""
+    if "song" in archive and str(archive["song"]) != song.key:
+        raise ValueError("danced to other music")
+
+
+def _told_apart(name: str) -> str:
+    """Return a song's name fit for a file; names of which only signs are left (any in Japanese) stay different."""
+    plain = _slug(name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _slug(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -79,6 +80,15 @@ class Song:
         music = np.tile(whole, (-(-count // len(whole)), 1))[:count]
         bar_tick = ((clip.bar_tick or 0) - clip.first_tick - skip) % bar
         return Song(clip.name, course, clip.style, music, tempo_bpm[:count], clip.beats_per_bar, bar_tick, clip)
+
+    @property
+    def key(self) -> str:
+        """Return a short digest of all that is danced to."""
+        total = hashlib.sha256(np.ascontiguousarray(self.music).tobytes())
+        # Another machine's sine may differ in the last bits.
+        total.update(np.round(self.tempo_bpm, 6).tobytes())
+        total.update(repr((self.style, self.beats_per_bar, self.bar_tick)).encode())
+        return total.hexdigest()[:12]
 
     @property
     def style_name(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from models.evaluation.stability import MeasuredMinutes, Stability
 from models.music_to_dance.dances import load_dances
 from models.music_to_dance.unseen_movement import unseen_movement
 from models.rivals.real import RandomClip, real_dance
-from models.rivals.song import Shown, Song
+from models.rivals.song import Dance, Shown, Song
 from tests.models.data.stepping_folder import prepared_clip, prepared_folder, write_folder
+from tests.models.evaluation.small_evaluation import Swaying
 
 WITHOUT_MODEL = ("mean pose", "retrieval", "random")
 
@@ -240,6 +241,32 @@ def test_a_long_dance_that_dies_is_seen(folder: Path) -> None:
     assert both.energy_ratio == pytest.approx((holding.energy_ratio + died.energy_ratio) / 2)
     assert died.frozen > 0.3
     assert died.frechet_last > 2.0 * died.frechet_first
+
+
+def test_a_dance_is_kept_for_its_song_and_for_no_other(tmp_path: Path) -> None:
+    clips = [prepared_clip(name, "waltz", "val", beats=24, seed=seed) for seed, name in enumerate(("桜", "富士"))]
+    one, other = (Song.of(clip, 8.0) for clip in load_dances(clips).val)
+    system, cache = Swaying("gmd raw"), DanceCache(tmp_path)
+    kept, others = (cache.dance(system, song, 0)[1].file for song in (one, other))
+    assert kept != others
+    changed = replace(one, music=one.music + 1.0)
+    system = Counting("gmd raw")
+    cache.dance(system, one, 0)
+    assert system.danced == 0
+    cache.dance(system, changed, 0)
+    cache.dance(system, changed, 0)
+    assert system.danced == 1, "prepared anew: other music under the same name"
+
+
+@dataclass
+class Counting(Swaying):
+    """A system that counts its dances."""
+
+    danced: int = 0
+
+    def dance(self, song: Song, seed: int) -> Dance:
+        self.danced += 1
+        return super().dance(song, seed)
 
 
 def test_a_cached_long_dance_is_read_back(folder: Path, tmp_path: Path) -> None:

@@ -187,18 +187,20 @@ def _prepare_clip(job: _Job) -> str:
         )
         path = job.out / "clips" / f"{source.name}.npz"
         stamp = path.with_suffix(".key")
-        if path.is_file() and stamp.is_file() and stamp.read_text() == key:
-            return "ready"
-        samples = load_audio(source) if source.audio is not None else None
-        told = _with_beat(source, samples)
-        usual_bpm = job.usual_bpm if source.bpm is None else source.bpm
-        clip_on_ticks(told, motion, samples, usual_bpm).save(path)
-        stamp.write_text(key)
+        ready = path.is_file() and stamp.is_file() and stamp.read_text() == key
+        if not ready:
+            samples = load_audio(source) if source.audio is not None else None
+            told = _with_beat(source, samples)
+            usual_bpm = job.usual_bpm if source.bpm is None else source.bpm
+            clip_on_ticks(told, motion, samples, usual_bpm).save(path)
+            stamp.write_text(key)
     except BadClip as bad:
         return str(bad)
-    if job.sheets:
-        _draw(motion, source, job.out / "sheets" / f"{source.name}.png")
-    return "made"
+    sheet = job.out / "sheets" / f"{source.name}.png"
+    # Asked for later, they are of clips that were made long ago.
+    if job.sheets and not (ready and sheet.is_file()):
+        _draw(motion, source, sheet)
+    return "ready" if ready else "made"
 
 
 def _with_beat(source: ClipSource, samples: NDArray[np.float32] | None) -> ClipSource:

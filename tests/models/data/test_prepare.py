@@ -136,6 +136,23 @@ def test_a_second_run_makes_nothing_and_a_changed_clip_alone_is_made_again(
         prepare(raw, out, iterations=12, console=Console(quiet=True))
 
 
+def test_sheets_that_are_asked_for_later_are_drawn_once(
+    raw: Path, prepared: tuple[Path, Summary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, drawn = prepared[0], []
+
+    def draw(_motion: object, _source: object, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        drawn.append(path.name)
+
+    monkeypatch.setattr(preparation, "_draw", draw)
+    for _ in range(2):
+        again = prepare(raw, out, iterations=12, sheets=True, console=Console(quiet=True))
+        assert sorted(again.ready) == ["alone", "good", "held_out"]
+    assert sorted(drawn) == ["alone.png", "good.png", "held_out.png"]
+
+
 def test_ticks_lie_on_the_beat_of_the_music(prepared: tuple[Path, Summary]) -> None:
     data = PreparedData.load(prepared[0])
     assert data.feature_digest == FeatureSpec().digest

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+
+_OF_THE_DISK = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+)
+"""What the disk says that its owner can mend; anything else is a defect, and shows where."""
 
 
 def load(module: str, name: str) -> Any:
@@ -17,11 +27,25 @@ def load(module: str, name: str) -> Any:
         raise UserError(f"learning needs {error.name or 'more packages'}", 'pip install -e ".[train]"') from error
 
 
+@contextlib.contextmanager
+def disk() -> Iterator[None]:
+    """Raise `UserError` where the disk refuses what is asked of it: it is full, read-only, or a file is in the way."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        where = "a file" if error.filename is None else str(error.filename)
+        raise UserError(f"cannot read or write {where}", os.strerror(error.errno)) from error
+
+
+@disk()
 def prepare_data(data: Path, out: Path, workers: int, sheets: bool, transcribe: bool) -> None:
     """Turn dances and their music into what the networks learn from. Raises `UserError` if nothing can be used."""
     load("models.data.prepare", "prepare")(data, out, workers=workers, sheets=sheets, transcribe=transcribe)
 
 
+@disk()
 def train_model(
     model: str | None,
     settings: Path | None,
@@ -36,11 +60,13 @@ def train_model(
     train(settings, data, music, out, resume=resume, minutes=minutes, model=model)
 
 
+@disk()
 def export_model(run: Path, data: Path | None, music: Path | None, out: Path, step: int | None, name: str) -> None:
     """Export a run's weights for the stage. Raises `UserError` if the run has none."""
     load("models.learning.commands", "export")(run, data, music, out, step=step, name=name)
 
 
+@disk()
 def evaluate_models(
     data: Path,
     models: list[Path],
@@ -64,6 +90,7 @@ def evaluate_models(
     load("models.evaluation.dancers", "evaluate")(data, out, plan, models, fixed_rate, rivals, shown=shown)
 
 
+@disk()
 def evaluate_composers(
     data: Path,
     music: Path | None,
@@ -79,6 +106,7 @@ def evaluate_composers(
     load("models.evaluation.players", "evaluate_players")(data, music, out, plan, composers, rivals)
 
 
+@disk()
 def write_page(evaluations: list[Path], out: Path, audio: Path | None, seconds: float, seeds: int) -> Path:
     """Write one page of evaluations; return its path. Raises `UserError` if one cannot be used."""
     settings = load("models.evaluation.html.page", "PageSettings")(audio, seconds, seeds)
@@ -86,6 +114,7 @@ def write_page(evaluations: list[Path], out: Path, audio: Path | None, seconds: 
     return written
 
 
+@disk()
 def field_table(
     data: Path,
     out: Path,

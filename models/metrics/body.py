@@ -75,6 +75,8 @@ def physical_foot_contact(positions: ArrayLike, rate_hz: float) -> float:
     push = np.linalg.norm(acceleration, axis=-1)
     push /= max(float(push.max()), 1e-12)
     moved = np.linalg.norm(np.diff(p[1:][..., [0, 2]], axis=0), axis=-1)
+    # Frames of 24 or 25 a second, or every other of 50, are no thirtieth of a second apart.
+    moved *= rate_hz / step / _PFC_RATE_HZ
     left, right = (moved[:, list(foot)].min(axis=1) for foot in _ANKLES_AND_BALLS)
     return float(1e4 * (left * right * push).mean())
 

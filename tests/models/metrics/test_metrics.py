@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from models import metrics
 
@@ -162,6 +163,18 @@ def test_a_push_needs_a_standing_foot() -> None:
     assert np.isclose(flying, 1e4 * (0.5 / 30.0) ** 2 * 2.0 / np.pi, rtol=0.05)
     p[:, [7, 10], 0] = 0.0
     assert metrics.physical_foot_contact(p, 60.0) < 1e-6
+
+
+@pytest.mark.parametrize("rate_hz", [24.0, 25.0, 50.0, 120.0])
+def test_pushes_count_as_much_at_every_frame_rate(rate_hz: float) -> None:
+    def flying(rate_hz: float) -> float:
+        time_s = np.arange(0.0, 20.0, 1.0 / rate_hz)
+        p = np.zeros((len(time_s), 24, 3))
+        p[:, 0, 0] = 0.1 * np.sin(2.0 * time_s)
+        p[:, [7, 8, 10, 11], 0] = (0.5 * time_s)[:, None]
+        return metrics.physical_foot_contact(p, rate_hz)
+
+    assert np.isclose(flying(rate_hz), flying(30.0), rtol=0.02)
 
 
 def test_geometric_relations_hold_for_poses_in_which_one_sees_them() -> None:

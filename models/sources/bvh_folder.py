@@ -59,10 +59,11 @@ def read_bvh_folder(data: Path) -> tuple[list[ClipSource], dict[str, str]]:
     # Recorders and editors write .BVH and .WAV, too.
     beside = {path.with_suffix(path.suffix.lower()): path for path in files}
     for path in (path for path in files if path.suffix.lower() == ".bvh"):
-        parts = path.relative_to(data).with_suffix("").parts
+        # A name in another encoding than the system's could be neither written nor printed.
+        parts = path.relative_to(data).with_suffix("").as_posix().encode(errors="replace").decode().split("/")
         name = "_".join(parts)
         try:
-            found.append(checked(_source(name, path, parts[:-1], beside)))
+            found.append(checked(_source(name, path, tuple(parts[:-1]), beside)))
         except (BadClip, UserError) as error:
             bad[name] = str(error)
     return found, bad

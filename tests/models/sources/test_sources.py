@@ -258,6 +258,18 @@ def test_suffixes_in_capitals_and_linked_folders_are_read(aist: Path, tmp_path: 
     assert [s.audio is None for s in linked if s.kind == "aist"] == [s.audio is None for s in there]
 
 
+def test_a_name_in_another_encoding_is_written_as_far_as_it_can_be(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"sal\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has names in one encoding only")
+    write_bvh(folder / "own.bvh", *steps(10, 30.0, bpm=100.0), 1 / 30)
+    found, bad = read_sources(tmp_path)
+    assert [(s.name, s.style) for s in found] == [("sal?_own", "sal?")]
+    assert bad == {}
+
+
 def test_a_dance_lasts_as_long_at_every_frame_rate(tmp_path: Path) -> None:
     data, out = tmp_path / "data" / "train", tmp_path / "out"
     data.mkdir(parents=True)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -119,7 +120,7 @@ def prepare(
             else:
                 skipped[name] = outcome
     for name, reason in sorted(skipped.items()):
-        console.print(f"left out [bold]{name}[/]: {reason}", highlight=False)
+        console.print(f"left out [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
     done = [source.name for source in usable if source.name not in skipped]
     clips = [PreparedClip.load(out / "clips" / f"{name}.npz") for name in done]
     training = [clip for clip in clips if clip.split == "train"]
@@ -326,7 +327,7 @@ def _table(data: PreparedData, out: Path) -> Table:
         table.add_column(heading, justify="left" if heading in ("style", "split") else "right")
     fast = [clip.name for clip in data.clips if not clip.plausible]
     if fast:
-        table.caption = f"faster than people move, not for training: {', '.join(fast)}"
+        table.caption = f"faster than people move, not for training: {escape(', '.join(fast))}"
     groups: dict[tuple[str, str], list[PreparedClip]] = {}
     for clip in data.clips:
         groups.setdefault((clip.style, clip.split), []).append(clip)
@@ -339,7 +340,7 @@ def _table(data: PreparedData, out: Path) -> Table:
                 errors.append(archive["residual"].ravel())
         worst = np.percentile(np.concatenate(errors), [50.0, 95.0]) * 1e3
         table.add_row(
-            style,
+            escape(style),
             split,
             str(len(clips)),
             f"{minutes:.1f}",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from engine.errors import UserError
@@ -59,7 +60,7 @@ def transcribe_clips(sources: Sequence[ClipSource], out: Path, console: Console 
                 skipped[source.name] = str(error)
             progress.advance(bar)
     for name, reason in sorted(skipped.items()):
-        console.print(f"no score of [bold]{name}[/]: {reason}", highlight=False)
+        console.print(f"no score of [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
     console.print(f"scores: {len(made)} made, {len(ready)} ready, {len(skipped)} left out", highlight=False)
     return ScoreSummary(tuple(made), tuple(ready), skipped)
 

@@ -1,5 +1,6 @@
 """Preparation of a small synthetic data set with known beats, good clips and bad ones."""
 
+import io
 import json
 import multiprocessing.reduction
 from pathlib import Path
@@ -225,6 +226,16 @@ def test_a_name_cannot_leave_the_folder(tmp_path: Path) -> None:
     sources, bad = read_sources(tmp_path)
     assert sources == []
     assert "path" in bad["../x"]
+
+
+def test_brackets_in_names_and_facts_are_printed_as_they_are(raw: Path, tmp_path: Path) -> None:
+    rows = json.loads((raw / "motion_only" / "index.json").read_text())
+    rows[0] |= {"motion": str(raw / "motion_only" / "alone.npz"), "style": "waltz [slow]"}
+    write_index(tmp_path, [*rows, {**rows[0], "name": "take [two]", "split": "[/x]"}])
+    said = io.StringIO()
+    prepare(tmp_path, tmp_path / "out", iterations=2, console=Console(file=said, width=200))
+    assert "left out take [two]: its index row is unusable (split '[/x]')" in said.getvalue()
+    assert "waltz [slow]" in said.getvalue()
 
 
 def test_facts_that_cannot_be_are_named_and_the_other_clips_remain(tmp_path: Path) -> None:

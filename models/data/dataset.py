@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import UserError
+from models.whole_file import whole_file
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
@@ -89,10 +90,10 @@ class PreparedClip:
 
     def save(self, path: Path) -> None:
         """Write an .npz without pickles; the name appears only when the file is whole."""
-        partial = path.with_suffix(".partial.npz")
         facts = {key: getattr(self, key) for key in _FACTS}
-        np.savez_compressed(partial, facts=np.array(json.dumps(facts)), **{key: getattr(self, key) for key in _ARRAYS})
-        partial.replace(path)
+        arrays = {key: getattr(self, key) for key in _ARRAYS}
+        with whole_file(path) as partial:
+            np.savez_compressed(partial, facts=np.array(json.dumps(facts)), **arrays)
 
     @staticmethod
     def load(path: Path) -> PreparedClip:
@@ -151,10 +152,9 @@ class Statistics:
 
     def save(self, path: Path) -> None:
         """Write an .npz without pickles; the name appears only when the file is whole."""
-        partial = path.with_suffix(".partial.npz")
         tables: dict[str, Any] = {f"energy_{style}": table for style, table in self.style_energy_quantiles.items()}
-        np.savez(partial, mean=self.feature_mean, std=self.feature_std, energy=self.energy_quantiles, **tables)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            np.savez(partial, mean=self.feature_mean, std=self.feature_std, energy=self.energy_quantiles, **tables)
 
     @staticmethod
     def load(path: Path) -> Statistics:

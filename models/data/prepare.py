@@ -36,6 +36,7 @@ from models.data.retarget import Calibration, FittedMotion, calibrate, fit_marke
 from models.sources import aist, bvh_folder
 from models.sources.find import read_sources
 from models.sources.pairs import load_motion
+from models.whole_file import whole_file
 
 _FIT_VERSION = 1
 """Raised when `models.data.retarget` changes what it returns."""
@@ -137,9 +138,8 @@ def prepare(
         "sources": {source.name: SOURCES[source.kind] for source in usable if source.name in done},
         "skipped": skipped,
     }
-    partial = out / "prepared.json.partial"
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(out / "prepared.json")
+    with whole_file(out / "prepared.json") as partial:
+        partial.write_text(json.dumps(content, indent=1))
     console.print(_table(PreparedData.load(out), out))
     if transcribe:
         from models.symbolic.transcribe_clips import transcribe_clips  # loads two networks: only if asked for
@@ -257,18 +257,17 @@ def _fit(job: _Job, calibration: Calibration, markers: NDArray[np.float32], key:
 
 
 def _save_fit(fit: FittedMotion, path: Path, key: str) -> None:
-    partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(
-        partial,
-        key=np.array(key),
-        rotations=fit.rotations,
-        translation=fit.translation_m,
-        contacts=fit.contacts,
-        fps=np.array(fit.fps),
-        residual=fit.residual_m,
-        target=fit.target_m,
-    )
-    partial.replace(path)
+    with whole_file(path) as partial:
+        np.savez_compressed(
+            partial,
+            key=np.array(key),
+            rotations=fit.rotations,
+            translation=fit.translation_m,
+            contacts=fit.contacts,
+            fps=np.array(fit.fps),
+            residual=fit.residual_m,
+            target=fit.target_m,
+        )
 
 
 def _draw(motion: ClipMotion, source: ClipSource, path: Path) -> None:
@@ -299,9 +298,8 @@ def _calibration(train: list[ClipSource], out: Path, iterations: int, console: C
                 return Calibration(archive["centres"], archive["scale"], archive["offsets_m"])
     with console.status("learning where the markers sit"):
         found = calibrate(clips, iterations=iterations)
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, key=np.array(key), centres=found.centres, scale=found.scale, offsets_m=found.offsets_m)
-    partial.replace(path)
+    with whole_file(path) as partial:
+        np.savez(partial, key=np.array(key), centres=found.centres, scale=found.scale, offsets_m=found.offsets_m)
     return found
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from engine.machine import machine_kind
 from models.evaluation.stability import MeasuredMinutes
 from models.rivals.song import Dance, DanceSystem, Song
+from models.whole_file import whole_file
 
 _DANCE_ARRAYS = tuple(f.name for f in fields(Dance))
 
@@ -76,8 +77,7 @@ class DanceCache:
             begin_s = time.process_time()
             dance = system.dance(song, seed)
             took_s, machine = time.process_time() - begin_s, machine_kind()
-        partial = path.with_suffix(".partial.npz")
-        partial.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         times = {"time_s": dance.time_s, "beats_s": dance.beats_s}
         poses = {name: getattr(dance, name).astype(np.float32) for name in _DANCE_ARRAYS if name not in times}
         arrays: dict[str, Any] = {
@@ -87,8 +87,8 @@ class DanceCache:
             "machine": np.array(machine),
             "song": np.array(song.key),
         }
-        np.savez_compressed(partial, **arrays)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            np.savez_compressed(partial, **arrays)
         # What is read back later is rounded to float32: measure the same now.
         dance = Dance(**times, **{name: array.astype(np.float64) for name, array in poses.items()})
         return dance, kept(dance, took_s, machine)
@@ -106,16 +106,15 @@ class DanceCache:
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             measured = MeasuredMinutes.of(system.dance(song, seed).shown(seconds))
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez(
-            partial,
-            speeds=np.array(measured.speeds_m_s),
-            first=measured.first,
-            last=measured.last,
-            numbers=np.array([measured.speed_ratio, measured.frozen]),
-            song=np.array(song.key),
-        )
-        partial.replace(path)
+        with whole_file(path) as partial:
+            np.savez(
+                partial,
+                speeds=np.array(measured.speeds_m_s),
+                first=measured.first,
+                last=measured.last,
+                numbers=np.array([measured.speed_ratio, measured.frozen]),
+                song=np.array(song.key),
+            )
         return measured
 
     def _path(self, system: DanceSystem, song: Song, seed: int, kind: str) -> Path:

@@ -20,6 +20,7 @@ from engine.errors import UserError
 from models.rendering.scores import list_groove
 from models.symbolic.from_midi import read_abc_grid, read_groove_grid, read_pop909_grids
 from models.symbolic.step_grid import SPLITS, StepGrid, facts_of, from_facts
+from models.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -148,16 +149,15 @@ _ARRAYS = ("drums", "bass", "chord", "lead", "bass_velocity", "chord_velocity", 
 def _pack(grids: list[StepGrid], path: Path) -> None:
     if not grids:
         return
-    partial = path.with_suffix(".partial.npz")
     arrays = {name: np.concatenate([getattr(grid, name) for grid in grids]) for name in _ARRAYS}
-    np.savez_compressed(
-        partial,
-        facts=np.array(json.dumps([facts_of(grid) for grid in grids])),
-        steps=np.array([grid.steps for grid in grids]),
-        known=np.stack([grid.known for grid in grids]),
-        **arrays,  # type: ignore[arg-type]
-    )
-    partial.replace(path)
+    with whole_file(path) as partial:
+        np.savez_compressed(
+            partial,
+            facts=np.array(json.dumps([facts_of(grid) for grid in grids])),
+            steps=np.array([grid.steps for grid in grids]),
+            known=np.stack([grid.known for grid in grids]),
+            **arrays,  # type: ignore[arg-type]
+        )
 
 
 def _unpack(path: Path) -> list[StepGrid] | None:

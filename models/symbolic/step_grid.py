@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.errors import UserError
 from engine.types import DRUMS, VOICES, Key
+from models.whole_file import whole_file
 
 REST, HOLD = -1, -2
 """In a pitched voice: nothing sounds; what began goes on."""
@@ -135,10 +136,9 @@ class StepGrid:
 
     def save(self, path: Path) -> None:
         """Write an .npz without pickles; the name appears only when the file is whole."""
-        partial = path.with_suffix(".partial.npz")
         arrays = {name: getattr(self, name) for name in (*_ARRAYS, "known")}
-        np.savez_compressed(partial, facts=np.array(json.dumps(facts_of(self))), **arrays)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            np.savez_compressed(partial, facts=np.array(json.dumps(facts_of(self))), **arrays)
 
     @staticmethod
     def load(path: Path) -> StepGrid:

@@ -1,7 +1,9 @@
 """Prepared clips and their statistics."""
 
+import contextlib
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from engine.errors import UserError
 from models.data.dataset import FORMAT, PreparedClip, PreparedData, Statistics, runs
+from models.whole_file import whole_file
 
 
 def clip(name: str = "a", split: str = "train", ticks: int = 300, seed: int = 1, **changes: object) -> PreparedClip:
@@ -159,3 +162,19 @@ def test_runs() -> None:
     mask = np.array([1, 1, 0, 0, 1, 0, 1], bool)
     assert list(runs(mask)) == [(0, 2), (4, 5), (6, 7)]
     assert list(runs(np.zeros(3, bool))) == []
+
+
+def test_two_processes_that_write_one_file_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, mine, theirs = tmp_path / "clip.npz", clip(), os.getpid() + 1
+    with whole_file(path) as partial:
+        partial.write_bytes(b"half of another process'")
+        monkeypatch.setattr(os, "getpid", lambda: theirs)
+        mine.save(path)
+        assert PreparedClip.load(path).name == "a"
+        partial.write_bytes(path.read_bytes())
+    assert [file.name for file in tmp_path.iterdir()] == ["clip.npz"]
+    with contextlib.suppress(OSError), whole_file(path) as partial:
+        partial.touch()
+        raise OSError("the disk is full")
+    assert [file.name for file in tmp_path.iterdir()] == ["clip.npz"]
+    assert PreparedClip.load(path).name == "a"

@@ -1,5 +1,7 @@
 """The marker set: subjects that change within a clip, exchanged head labels, standing feet."""
 
+import tracemalloc
+
 import numpy as np
 
 from models.data import markers as mk
@@ -72,3 +74,13 @@ def test_a_stepping_foot_is_labelled_and_does_not_chatter() -> None:
     assert left[middle_of_swing].max() == 0.0
     assert np.abs(np.diff(left, axis=0)).sum(axis=0).max() <= 10, "two changes a step"
     assert labels[:, 2:].min() == 1.0, "the other foot never moves"
+
+
+def test_contacts_of_a_long_dance_take_little_memory() -> None:
+    points = np.random.default_rng(0).normal(scale=1e-3, size=(7_000, 4, 3)).cumsum(axis=0)
+    tracemalloc.start()
+    mk.label_contacts(points, 120.0)
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # One window of four seconds a frame would be 15 kB.
+    assert largest < 6_000 * len(points)

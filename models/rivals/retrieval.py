@@ -68,8 +68,8 @@ class PhraseBank:
         normal = (music - self._mean) / self._deviation
         return np.concatenate([normal.mean(axis=0), normal.std(axis=0)]).astype(np.float32)
 
-    def choose(self, song: Song, *, by_style: bool) -> tuple[int, list[_Entry]]:
-        """Return the phrases that may be danced to a song, and how many bars they are long.
+    def choose(self, song: Song, *, by_style: bool = False, heard: bool = False) -> tuple[int, list[_Entry]]:
+        """Return the phrases that may be danced to a song, and how many bars they are long; `heard`: with their music.
 
         If no dance has the song's metre, the others are cut into bars of it.
 
@@ -79,11 +79,12 @@ class PhraseBank:
         beats = song.beats_per_bar or 4
         for style in (song.style, None) if by_style else (None,):
             for bars, entries in self._entries.items():
-                found = [e for e in entries if e.beats_per_bar == beats and style in (None, e.style)]
+                fit = [e for e in entries if e.beats_per_bar == beats and style in (None, e.style)]
+                found = [e for e in fit if not (heard and e.music is None)]
                 if found:
                     return bars, found
         for bars in self._entries:
-            found = self._cut(self._dances, bars, beats)
+            found = [e for e in self._cut(self._dances, bars, beats) if not (heard and e.music is None)]
             if found:
                 return bars, found
         raise ValueError(f"no phrase of {beats} beats a bar to dance to {song.name}")
@@ -136,9 +137,8 @@ class NearestMusic:
 
     def dance(self, song: Song, seed: int) -> Dance:
         """Return phrase after phrase until the song is over."""
-        bars, entries = self._bank.choose(song, by_style=False)
-        with_music = [e for e in entries if e.music is not None]
-        known = np.stack([e.music for e in with_music if e.music is not None])
+        bars, entries = self._bank.choose(song, heard=True)
+        known = np.stack([e.music for e in entries if e.music is not None])
         size = bars * TICKS_PER_BEAT * (song.beats_per_bar or 4)
         first = song.bar_tick - size if song.bar_tick else 0
         phrases = []
@@ -146,7 +146,7 @@ class NearestMusic:
             start = first + number * size
             rows = np.arange(start, start + size) % len(song.music)
             wanted = self._bank.describe(song.music[rows])
-            phrases.append(with_music[int(np.argmin(((known - wanted) ** 2).sum(axis=1)))].phrase)
+            phrases.append(entries[int(np.argmin(((known - wanted) ** 2).sum(axis=1)))].phrase)
         return _on_bars(song, phrases, size)
 
 

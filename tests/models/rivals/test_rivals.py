@@ -175,3 +175,10 @@ def test_a_fixed_rate_model_dances_to_any_course(dances: list[DanceClip]) -> Non
     assert dance.shown(8.0).joints.shape[0] >= 8.0 * RATE_HZ - 20
     assert np.array_equal(dance.beats_s, song.beats_s)
     assert system.key != GmdDancer().key
+
+
+def test_the_nearest_music_is_sought_among_dances_with_music() -> None:
+    silent = replace(prepared_clip("silent", "chacha", "train"), has_audio=False)
+    dances = load_dances([prepared_clip("heard", "waltz", "train"), silent, prepared_clip("song", "chacha", "val")])
+    song = Song.of(dances.val[0], 8.0)
+    assert len(NearestMusic(PhraseBank(dances.train)).dance(song, 0).time_s) == len(song.music)

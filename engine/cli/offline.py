@@ -6,9 +6,12 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from engine.errors import UserError
 
@@ -17,6 +20,8 @@ _OF_THE_DISK = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
 )
 """What the disk says that its owner can mend; anything else is a defect, and shows where."""
+_IN_WEIGHTS = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which is written in Rust, tells what the disk said."""
 
 
 def load(module: str, name: str) -> Any:
@@ -37,6 +42,11 @@ def disk() -> Iterator[None]:
             raise
         where = "a file" if error.filename is None else str(error.filename)
         raise UserError(f"cannot read or write {where}", os.strerror(error.errno)) from error
+    except SafetensorError as error:
+        said = _IN_WEIGHTS.search(str(error))
+        if said is None or int(said[1]) not in _OF_THE_DISK:
+            raise
+        raise UserError("cannot read or write a file of weights", os.strerror(int(said[1]))) from error
 
 
 @disk()

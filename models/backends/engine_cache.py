@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from models.whole_file import whole_file
+
 _log = logging.getLogger(__name__)
 
 _MAGIC = b"PDDENG01"
@@ -130,11 +132,10 @@ class EngineCache:
         """Keep an engine; return whether that was possible. The name appears only when the file is whole."""
         text = key.to_json().encode()
         path = self.path(key)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(_HEADER.pack(_MAGIC, len(text), hashlib.sha256(engine).digest()) + text + engine)
-            partial.replace(path)
+            with whole_file(path) as partial:
+                partial.write_bytes(_HEADER.pack(_MAGIC, len(text), hashlib.sha256(engine).digest()) + text + engine)
         except OSError as error:
             _log.warning("cannot keep the compiled engine in %s (%s): it will be compiled again", self.folder, error)
             return False

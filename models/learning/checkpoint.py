@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from models.learning.fitted import Fitted, require_same, summaries
+from models.whole_file import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,10 @@ def save(
     said = {"settings": asdict(settings), "fitted": summaries(fitted)}  # type: ignore[call-overload]
     facts = json.dumps({**asdict(progress), **said}, indent=1)
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    partial = folder / f"{_FILE}.partial"
-    save_file(whole, partial, metadata={"progress": facts})
-    partial.replace(folder / _FILE)
-    partial = folder / f"{_FACTS}.partial"
-    partial.write_text(facts)
-    partial.replace(folder / _FACTS)
+    with whole_file(folder / _FILE) as partial:
+        save_file(whole, partial, metadata={"progress": facts})
+    with whole_file(folder / _FACTS) as partial:
+        partial.write_text(facts)
 
 
 def is_run(folder: Path) -> bool:

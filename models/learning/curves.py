@@ -13,6 +13,8 @@ from types import TracebackType
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from models.whole_file import whole_file
+
 _CURVE, _EVALUATION, _EVENTS = "curve.jsonl", "evaluation.jsonl", "tensorboard"
 
 
@@ -79,6 +81,5 @@ def _keep_until(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except ValueError:
             break
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(kept))
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text("".join(kept))

@@ -37,6 +37,7 @@ from models.symbolic.transcription_network import (
     TranscriptionNetwork,
 )
 from models.symbolic.transcription_tuning import tune
+from models.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +79,8 @@ class Example:
 
     def save(self, path: Path) -> None:
         """Write an .npz; the name appears only when the file is whole."""
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, **{f.name: getattr(self, f.name) for f in fields(self)})
-        partial.replace(path)
+        with whole_file(path) as partial:
+            np.savez_compressed(partial, **{f.name: getattr(self, f.name) for f in fields(self)})
 
     @staticmethod
     def load(path: Path) -> Example:

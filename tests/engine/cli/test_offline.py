@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from engine.body.bvh import write_bvh
 from engine.cli.offline import disk, prepare_data
@@ -22,8 +23,11 @@ def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path) -> No
         prepare_data(tmp_path, tmp_path / "file", workers=1, sheets=False, transcribe=False)
 
 
-def test_a_full_disk_is_told_and_a_defect_shows_where_it_is() -> None:
+def test_a_full_disk_is_told_and_a_defect_shows_where_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No space left"), disk():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    weights = {"a": np.zeros(2, np.float32)}
+    with pytest.raises(UserError, match="file of weights: No such file or directory"), disk():
+        save_file(weights, tmp_path / "missing" / "average-1.safetensors")
     with pytest.raises(BrokenPipeError), disk():
         raise BrokenPipeError(errno.EPIPE, "a worker has died")

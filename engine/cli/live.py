@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from engine.cli.console import show_console
 from engine.cli.figures import check_place, write_figures
@@ -180,13 +181,16 @@ class LiveShow:
         names = " and ".join(sensor.name for sensor in sensors)
         does = {None: "dances to", Cast.BAND: "plays to"}.get(self._cast, "dances and plays with")
         console.print(f"[bold]Pas de Deux[/] {does} {names}", highlight=False)
+        pages = []
         for bridge in bridges:
-            console.print(f"  {bridge.name}", highlight=False)
-        if self._settings.web.ports:
-            url = f"http://{self._settings.web.host}:{self._settings.web.ports[0]}"
-            console.print(f"  stage: [link={url}]{url}[/link]", highlight=False)
-            if self._browser and _has_display():
-                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+            url: str | None = getattr(bridge, "url", None)
+            if url is None:
+                console.print(Text(f"  {bridge.name}"))
+            else:
+                pages.append(url)
+                console.print(Text.assemble("  stage: ", (url, f"link {url}")))
+        if pages and self._browser and _has_display():
+            threading.Thread(target=webbrowser.open, args=(pages[0],), daemon=True).start()
 
 
 def _has_display() -> bool:

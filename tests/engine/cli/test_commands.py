@@ -192,6 +192,16 @@ def test_an_occupied_port_is_named(pasdedeux: Typist, song: Path) -> None:
     assert str(port) in done.stderr
 
 
+@pytest.mark.parametrize(("host", "shown"), [("0.0.0.0", "127.0.0.1"), ("localhost", "localhost")])
+def test_the_stage_that_is_named_can_be_opened(pasdedeux: Typist, song: Path, host: str, shown: str) -> None:
+    one, two = unshared_port(), unshared_port()
+    arguments = ("--web", one, "--web", two, "--set", f"web.host={host}", "--duration", 0.1, *IDLE)
+    done = pasdedeux("dance", song, *arguments)
+    assert done.returncode == 0, done.stderr
+    said = [line.strip() for line in done.stderr.splitlines() if "http" in line]
+    assert said == [f"stage: http://{shown}:{port}" for port in (one, two)]
+
+
 @pytest.mark.parametrize("kind", ["8 kHz", "192 kHz", "silence", "clipping", "direct current", "six channels"])
 def test_odd_audio_is_danced_to(pasdedeux: Typist, tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(1)

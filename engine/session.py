@@ -290,7 +290,7 @@ class Session:
     @property
     def length_s(self) -> float:
         """How much of the show is on record [s]."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
             with (self._folder / "observations.jsonl").open(encoding="utf-8") as file:
                 lines = (line for line in file if line.endswith("\n"))
                 ends = [int(json.loads(line)["time_ns"]) for line in (*islice(lines, 1), *deque(lines, maxlen=1))]
@@ -313,19 +313,18 @@ class Session:
                     if observation is not None:
                         yield observation
                         continue
-                    if int(entry["audio"]) != opened:
+                    if audio is None or int(entry["audio"]) != opened:
                         if audio is not None:
                             audio.close()
                         opened = int(entry["audio"])
                         audio = soundfile.SoundFile(self._folder / _audio_name(opened))
-                    assert audio is not None
                     samples = audio.read(int(entry["frames"]), dtype="float32", always_2d=True)
                     if len(samples) < int(entry["frames"]):
                         raise ValueError("audio ends early")
                     yield AudioBlock(
                         int(entry["index"]), int(entry["time_ns"]), samples, audio.samplerate, int(entry["gap"])
                     )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             if self.cut_off:
                 return
             raise UserError(f"the session in {self._folder} is damaged", str(error)) from error

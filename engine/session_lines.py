@@ -46,7 +46,7 @@ def from_line(line: dict[str, Any]) -> Observation | None:
     """Return the observation of a line; None for a line about sound.
 
     Raises:
-        ValueError, KeyError, TypeError: the line is damaged.
+        ValueError, KeyError, TypeError, OverflowError: the line is damaged.
     """
     time_ns = int(line["time_ns"])
     if "control" in line:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -175,6 +176,19 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "observations.jsonl").write_text(lines.replace(f'"{damage}": "', f'"{damage}": "AAAA', 1))
     with pytest.raises(UserError, match="damaged"):
         list(Session(tmp_path).observations())
+
+
+@pytest.mark.parametrize(("key", "number"), [("time_ns", "1e400"), ("frames", "-1e400"), ("audio", "-1")])
+def test_a_number_that_cannot_be_is_damage(tmp_path: Path, key: str, number: str) -> None:
+    recorder = SessionRecorder(tmp_path, ShowSettings())
+    recorder.record(AudioBlock(0, 10**7, np.zeros((480, 1), np.float32), 48_000), [])
+    recorder.close()
+    path = tmp_path / "observations.jsonl"
+    path.write_text(re.sub(rf'"{key}": \d+', f'"{key}": {number}', path.read_text()))
+    session = Session(tmp_path)
+    assert session.length_s == 0.0
+    with pytest.raises(UserError, match="damaged"):
+        list(session.observations())
 
 
 def same(one: Observation, two: Observation) -> bool:

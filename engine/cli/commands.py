@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from engine import __version__
+from engine.cli.figures import check_rendering
 from engine.cli.learning import app as learning
 from engine.cli.options import (
     AudioOption,
@@ -99,6 +100,7 @@ def dance(
     from engine.cli.live import LiveShow
     from engine.cli.show import render_file
 
+    check_rendering(render, record, report)
     settings = CommonOptions(show, osc, vmc, web, seed, style, setting, midi, model).settings()
     path = sources.audio_file(source)
     if render is not None:
@@ -139,6 +141,7 @@ def play(
     from engine.cli.live import LiveShow
     from engine.stage import Cast
 
+    check_rendering(render, record, report)
     options = CommonOptions(show, osc, vmc, web, seed, None, setting, midi)
     settings = options.settings(*plays.leader_default(Cast.BAND, audio))
     if render is not None:
@@ -170,6 +173,7 @@ def duet(
     from engine.cli import play as plays
     from engine.cli.live import LiveShow
 
+    check_rendering(render, record, report)
     cast = plays.cast_of_duet(audio)
     options = CommonOptions(show, osc, vmc, web, seed, style, setting, midi)
     settings = options.settings(*plays.leader_default(cast, audio))
@@ -193,6 +197,7 @@ def replay(
     """Run a recorded session again: live to the bridges, or with --render into files, and compare what comes out."""
     from engine.cli.replay import replay_session
 
+    check_rendering(render)
     replay_session(session, CommonOptions(osc=osc, vmc=vmc, web=web, midi=midi), render, duration)
 
 

@@ -182,6 +182,25 @@ def test_figures_that_can_go_nowhere_are_refused_before_the_work(pasdedeux: Typi
     assert "sections" in json.loads(kept.read_text())
 
 
+def test_a_rendering_that_can_go_nowhere_or_leaves_something_out_is_refused_before_the_work(
+    pasdedeux: Typist, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("not a folder")
+    nowhere = tmp_path / "no-song.wav", tmp_path / "no-video.mp4", tmp_path / "no-session"
+    for command, source in zip(("dance", "play", "replay"), nowhere, strict=True):
+        for place in (kept, kept / "sub", tmp_path / ("x" * 300)):
+            done = pasdedeux(command, source, "--render", place)
+            assert done.returncode == 2, done.stderr
+            assert done.stderr.startswith(f"error: cannot write into {place}: ")
+    for command, source in zip(("dance", "play", "duet"), (DEMO, *nowhere[1:]), strict=True):
+        for option in ("--record", "--report"):
+            done = pasdedeux(command, source, "--render", tmp_path / "out", option, tmp_path / "live")
+            assert done.returncode == 2, done.stderr
+            assert done.stderr.startswith(f"error: {option} is of a live show")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
+
+
 def test_an_occupied_port_is_named(pasdedeux: Typist, song: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

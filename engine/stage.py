@@ -26,6 +26,7 @@ from engine.errors import UserError
 from engine.features import FeatureExtractor
 from engine.metrics import Metrics
 from engine.pipeline import Pipeline
+from engine.playing.duet import PARTNER
 from engine.playing.keys import parse_key
 from engine.playing.pipeline import CAMERA, PlayingPipeline
 from engine.playing.rule_composer import RuleComposer
@@ -323,8 +324,14 @@ def _stage_info(settings: ShowSettings, pipeline: Pipeline | PlayingPipeline) ->
 
 
 def build_bridges(settings: ShowSettings, clock: Clock, pipeline: Pipeline | PlayingPipeline) -> list[Bridge]:
-    """Return the bridges of the show, not yet open. Raises `UserError` for a target that cannot be read."""
+    """Return the bridges of the show, not yet open.
+
+    Raises:
+        UserError: a target cannot be read, or would be sent somebody who is not on the stage.
+    """
     create_bridge = _load("bridges.registry", "create_bridge", "install the project again")
+    if settings.vmc.targets:
+        _check_performer(settings, pipeline)
     if isinstance(pipeline, PlayingPipeline) and pipeline.lead is None and not settings.vmc.performer:
         # Where a band plays without a lead dancer, the one humanoid is who plays it.
         vmc = settings.vmc.model_copy(update={"performer": CAMERA})
@@ -341,6 +348,20 @@ def build_bridges(settings: ShowSettings, clock: Clock, pipeline: Pipeline | Pla
     host = f"[{settings.web.host}]" if ":" in settings.web.host else settings.web.host
     wanted += [("web", f"{host}:{port}") for port in settings.web.ports]
     return [create_bridge(name, target, clock, options) for name, target in wanted]
+
+
+def _check_performer(settings: ShowSettings, pipeline: Pipeline | PlayingPipeline) -> None:
+    if isinstance(pipeline, PlayingPipeline):
+        partner = pipeline.duo is not None and pipeline.duo.partner is not None
+        others = [CAMERA, PARTNER] if partner else [CAMERA]
+    else:
+        others = [str(number + 1) for number in range(settings.crowd.size)]
+    wished = settings.vmc.performer
+    if wished and wished not in others:
+        # Of a crowd, which has numbers, the first and the last will do.
+        known = " or ".join(others) if len(others) < 3 else f"a number from {others[0]} to {others[-1]}"
+        remedy = f"leave vmc.performer out{', or set it to ' if others else ''}{known}"
+        raise UserError(f"nobody on this stage is called '{wished}'", remedy)
 
 
 def _bridge_options(settings: ShowSettings, stage_info: Mapping[str, object] | None = None) -> Any:

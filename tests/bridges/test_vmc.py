@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from bridges.vmc import VmcBridge
 from engine.body.skeleton import JOINT_NAMES, PARENTS, forward_kinematics
 from engine.clock import VirtualClock
+from engine.errors import UserError
 from engine.settings import load_show
 from engine.stage import Cast, build_bridges, build_pipeline, build_playing
 from engine.types import BeatEvent, PoseFrame
@@ -266,3 +267,19 @@ def test_the_lead_dancer_is_sent_or_else_who_plays_the_band(cast, wished, sent):
             bridge.send(PoseFrame(0, 0, np.zeros((24, 3)), np.zeros(3), np.zeros(4), performer))
             assert (bridge.sender.sent > before) == (performer == sent)
         bridge.close()
+
+
+@pytest.mark.parametrize(
+    ("cast", "wished", "known"),
+    [
+        (None, "camera", "leave vmc.performer out"),
+        (Cast.BAND, "partner", "or set it to camera"),
+        (Cast.DUET, "camara", "or set it to camera or partner"),
+    ],
+)
+def test_who_is_not_on_the_stage_is_refused(cast, wished, known):
+    overrides = ['vmc.targets=["9"]', f'vmc.performer="{wished}"', "web.ports=[]"]
+    show = load_show(None, [*overrides, "dancer.model=idle", "band.model=rules", "beats.tracker=flux"])
+    core = build_pipeline(show) if cast is None else build_playing(show, cast=cast)
+    with pytest.raises(UserError, match=f"is called '{wished}': .*{known}$"):
+        build_bridges(show, VirtualClock(), core)

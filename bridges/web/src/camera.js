@@ -12,14 +12,18 @@ const SHOTS = {
 export const SHOT_NAMES = Object.keys(SHOTS);
 // The dancer, arms up and stepping aside, needs this much width [m] in the picture at the distance of `front`.
 const WIDTH_M = 2.5;
+// The camera stays in the hall; a picture too narrow for those who are on stage (a phone held upright) takes a wider lens.
+const FAR_M = 8.4;
+const FOV_DEG = 31;
+const WIDEST = 3;
 
 export class CameraRig {
   constructor(canvas, shot = "front") {
-    this.camera = new PerspectiveCamera(31, 1, 0.1, 60);
+    this.camera = new PerspectiveCamera(FOV_DEG, 1, 0.1, 60);
     this.controls = new OrbitControls(this.camera, canvas);
     this.controls.enableDamping = true;
     this.controls.minDistance = 1.2;
-    this.controls.maxDistance = 8.4;
+    this.controls.maxDistance = FAR_M;
     this.controls.maxPolarAngle = Math.PI / 2 - 0.02;
     this.controls.enablePan = false;
     this.controls.addEventListener("start", () => (this.shot = "free"));
@@ -48,8 +52,10 @@ export class CameraRig {
   resize(width, height, covered, below = 0) {
     this.picture = [width, height, covered, below];
     const free = Math.max(width - covered, 1) / height;
-    const needed = (WIDTH_M + this.wide) / (2 * Math.tan((this.camera.fov * Math.PI) / 360) * free);
+    const half = Math.tan((FOV_DEG * Math.PI) / 360);
+    const needed = (WIDTH_M + this.wide) / (2 * half * free);
     this.fit = Math.max(height / Math.max(height - 0.6 * Math.abs(below), 1), needed / SHOTS.front.distance);
+    this.camera.fov = (360 / Math.PI) * Math.atan(half * Math.min(Math.max(needed / FAR_M, 1), WIDEST));
     this.camera.aspect = width / height;
     this.camera.setViewOffset(width, height, covered / 2, below / 2, width, height);
   }
@@ -77,7 +83,7 @@ export class CameraRig {
     if (shot.turn) this.angle += shot.turn * elapsedS * this.motion;
     else this.angle += (shot.drift * this.motion * Math.sin(timeS * 0.13) - wrapped(this.angle)) * ease(elapsedS, 1.6);
     if (!shot.turn) this.angle = wrapped(this.angle);
-    const distance = Math.min(shot.distance * this.fit, 8.4);
+    const distance = Math.min(shot.distance * this.fit, FAR_M);
     this.wanted.set(
       this.focus.x + distance * Math.sin(this.angle),
       shot.height + 0.05 * this.motion * Math.sin(timeS * 0.17),

@@ -138,6 +138,15 @@ def test_everybody_is_on_stage_side_by_side(visit_to: Callable[..., tuple[Visit,
         "stage.cast.member('partner')?.place > stage.cast.leadPlace + 1"
     )
     picture(visit, "trio", 1280, 720)
+    # On a phone that is held upright, too, and nobody is cut in half.
+    visit.page.set_viewport_size({"width": 390, "height": 760})
+    visit.wait(
+        """(() => { const { camera } = stage.stage.camera; const { cast } = stage; const arm = 0.4;
+        const aside = (x) => stage.stage.figure.object.position.clone().setX(x).project(camera).x;
+        return camera.aspect < 0.6 && aside(cast.member("camera").place - arm) > -1
+            && aside(cast.member("partner").place + arm) < 1; })()"""
+    )
+    picture(visit, "trio_small", 390, 760)
 
 
 def test_a_crowd_stands_where_the_engine_puts_it(browser: playwright.Browser) -> None:

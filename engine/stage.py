@@ -283,13 +283,11 @@ def build_playing(settings: ShowSettings, metrics: Metrics | None = None, cast: 
 
 def _check_styles(settings: ShowSettings, dancer: Dancer) -> None:
     """Raise `UserError` if the show asks for a style that its model does not know."""
-    try:
-        dancer.set_style(settings.dancer.style)
-        for name, scene in settings.scenes.items():
-            if scene.style is not None and scene.style not in dancer.styles:
-                raise ValueError(f"scene '{name}': unknown style '{scene.style}'")
-    except ValueError as error:
-        raise UserError(str(error), f"this model knows: {', '.join(dancer.styles)}") from error
+    scenes = ((f"scene '{name}': ", scene.style) for name, scene in settings.scenes.items())
+    for where, style in [("", settings.dancer.style), *scenes]:
+        if style is not None and style not in dancer.styles:
+            raise UserError(f"{where}unknown style '{style}'", f"this model knows: {', '.join(dancer.styles)}")
+    dancer.set_style(settings.dancer.style)
 
 
 def _stage_info(settings: ShowSettings, pipeline: Pipeline | PlayingPipeline) -> dict[str, object]:

@@ -19,6 +19,8 @@ Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Device = Annotated[str, Field(coerce_numbers_to_str=True)]
 """A name, or an index, which TOML has as a number."""
 Voice = Annotated[str, Field(pattern="^(drums|bass|chord|lead)$")]
+Address = Annotated[str, Field(coerce_numbers_to_str=True)]
+"""HOST:PORT, or a part of it; a port alone is a number in TOML."""
 
 
 class Section(BaseModel):
@@ -95,8 +97,8 @@ class OutputSettings(Section):
 class OscSettings(Section):
     """[osc]: where numeric OSC goes, and where control comes from."""
 
-    targets: tuple[str, ...] = ()
-    listen: str | None = None
+    targets: tuple[Address, ...] = ()
+    listen: Address | None = None
     """HOST:PORT for control messages; None: do not listen. Loopback unless you say otherwise."""
     smpl: bool = False
     """Also send /pdd/smpl (translation and 24 axis-angles)."""
@@ -106,7 +108,7 @@ class OscSettings(Section):
 class VmcSettings(Section):
     """[vmc]: VMC 3.1 marionettes (Unity, VTuber tools)."""
 
-    targets: tuple[str, ...] = ()
+    targets: tuple[Address, ...] = ()
     rotation_only: bool = False
     performer: str = ""
     """Whose poses: "partner", "camera" ...; "": the lead dancer's or, where a band plays without one, "camera"."""
@@ -338,7 +340,8 @@ def _explain(error: ValidationError, where: str) -> UserError:
         return UserError(f"{where}: unknown setting '{name}'", hint or f"known here: {', '.join(sorted(known))}")
     if location[-1] == "[key]":
         return UserError(f"{where}: unknown setting '{'.'.join(location[:-1])}'", first["msg"])
-    return UserError(f"{where}: wrong value for '{name}' ({first['input']!r})", first["msg"])
+    remedy = 'write it as a list, e.g. ["one", "two"]' if first["type"] == "tuple_type" else first["msg"]
+    return UserError(f"{where}: wrong value for '{name}' ({first['input']!r})", remedy)
 
 
 def _keys_at(location: list[str]) -> list[str]:

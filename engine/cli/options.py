@@ -99,4 +99,4 @@ def _ports(texts: list[str]) -> str:
     for text in texts:
         if not text.isdecimal():
             raise UserError(f"cannot read --web {text}", "give a port number such as 8765, or off")
-    return "[" + ", ".join(texts) + "]"
+    return str([int(text) for text in texts])

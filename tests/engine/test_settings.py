@@ -65,6 +65,16 @@ def test_a_device_may_be_a_name_or_an_index(key: str) -> None:
         load_show(None, [f"{key}=true"])
 
 
+def test_an_address_may_be_a_port_alone() -> None:
+    show = load_show(None, ["osc.listen=9001", "osc.targets=[9000]", 'vmc.targets=["127.0.0.1:39539", 39540]'])
+    assert (show.osc.listen, show.osc.targets, show.vmc.targets) == ("9001", ("9000",), ("127.0.0.1:39539", "39540"))
+
+
+def test_one_where_several_may_be_is_said_to_need_a_list() -> None:
+    with pytest.raises(UserError, match=r"'osc.targets' \('127.0.0.1:9000'\): write it as a list"):
+        load_show(None, ["osc.targets=127.0.0.1:9000"])
+
+
 @pytest.mark.parametrize("override", ["dancer.energy", "=3", "dancer..x=1", "dancer.energy.deep=1", "nonsense=1"])
 def test_a_wrong_override_is_refused(override: str) -> None:
     with pytest.raises(UserError):

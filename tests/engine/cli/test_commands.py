@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from engine.body.skeleton import forward_kinematics
+from engine.cli.options import CommonOptions
 from tests.engine.cli.typed import ROOT, Typist, typist
 from tests.ports import unshared_port
 
@@ -155,6 +156,10 @@ def _bad_inputs(tmp_path: Path) -> dict[str, list[object]]:
         },
         "no data": ["prepare", "--data", tmp_path, "--out", tmp_path / "o"],
     }
+
+
+def test_a_port_is_a_number_however_it_is_written() -> None:
+    assert CommonOptions(web=["08765", "８７６６"]).settings().web.ports == (8765, 8766)
 
 
 def test_bad_input_gives_one_line_and_exit_code_2(pasdedeux: Typist, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class MicrophoneSensor:
             raise UserError(f"{channels} input channels", "a microphone is captured with 1 or 2 channels")
         if not 0 <= block_frames <= _LARGEST_BLOCK:
             raise UserError(f"an audio block of {block_frames} samples", f"choose 0 (automatic) to {_LARGEST_BLOCK}")
-        self.name = "microphone"
+        self.name = "sound input"
         self.overflows = 0
         self.lost_samples = 0
         self.reconnects = 0
@@ -205,6 +205,7 @@ class MicrophoneSensor:
     def _open(self, wanted: str | int | None) -> _Capture:
         device = find_device(wanted)
         self._device_name = device.name
+        self.name = f"sound input {device.name!r}"
         return _Capture(device, self._clock, self._channels, self._block_frames)
 
     def _pump(self) -> None:

@@ -64,6 +64,7 @@ def test_blocks_carry_samples_index_and_time(fake: FakePortAudio) -> None:
     assert blocks[-1].time_ns == stage.clock.now_ns() - 5_000_000
     assert blocks[7].samples[0, 0] == np.float32(0.07)
     assert stage.sensor.device_name == "Mixer USB"
+    assert stage.sensor.name == "sound input 'Mixer USB'", "who gave a part of it, or nothing, is told which it is"
 
 
 def test_lost_samples_become_a_gap_and_one_report(fake: FakePortAudio) -> None:

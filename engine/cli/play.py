@@ -8,8 +8,7 @@ from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 
-from rich.console import Console
-
+from engine.cli.console import show_console
 from engine.cli.live import LiveShow
 from engine.cli.show import progress_bar
 from engine.cli.sources import (
@@ -103,7 +102,7 @@ def play_observations(
     settings: ShowSettings, cast: Cast, observations: Iterable[Observation], folder: Path, length_s: float
 ) -> Performance:
     """Run observations through a fresh core, with a progress bar; write the files and say what came of it."""
-    console = Console(stderr=True)
+    console = show_console()
     core = build_playing(settings, cast=cast)
     start = time.perf_counter()
     with progress_bar(console) as progress:

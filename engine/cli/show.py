@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from engine.cli.console import show_console
 from engine.render import Rendering, collect, write_dance
 from engine.settings import ShowSettings
 from engine.stage import build_pipeline
@@ -44,7 +45,7 @@ def render_observations(
     settings: ShowSettings, observations: Iterable[Observation], folder: Path, length_s: float
 ) -> Rendering:
     """Render observations through a fresh core, with a progress bar, and say what came of it."""
-    console = Console(stderr=True)
+    console = show_console()
     pipeline = build_pipeline(settings)
     start = time.perf_counter()
     with progress_bar(console) as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -10,9 +11,12 @@ from typing import IO
 import pytest
 
 from engine.cli.console import show_console
+from engine.cli.show import render_file
+from engine.cli.sources import DEMO_SONG
 from engine.cli.status import StatusLine
 from engine.metrics import Metrics
 from engine.runner import live_values
+from engine.settings import load_show
 from engine.types import NS_PER_S, StatusEvent
 
 
@@ -53,3 +57,10 @@ def test_what_can_be_written_is(tmp_path: Path) -> None:
     with path.open("w") as file:
         show_console(file).print("[bold]Pas de Deux[/] dances to a song")
     assert path.read_text() == "Pas de Deux dances to a song\n"
+
+
+def test_a_rendering_is_done_though_nobody_reads_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", _pipe_without_reader())
+    settings = load_show(None, ["dancer.model=idle", "beats.tracker=flux"])
+    render_file(settings, DEMO_SONG, tmp_path, duration_s=0.5)
+    assert (tmp_path / "dance.npz").exists()

@@ -91,6 +91,7 @@ class LiveRunner:
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._last_audio_ns = 0
         self._fed_until_ns = 0
+        self._open_since_ns: int | None = None
         # Silence comes at the rate of the last sound: another rate would make the core listen anew.
         self._silence_rate_hz = 48_000
         self._silence_index = 0
@@ -111,6 +112,7 @@ class LiveRunner:
         self._thread.start()
         for sensor in self._sensors:
             sensor.start(self._inbox.put, self.report)
+        self._open_since_ns = self._clock.now_ns()
         self._took_place = True
 
     def stop(self) -> None:
@@ -224,7 +226,8 @@ class LiveRunner:
         """Return silence for the time since the last audio, if that is long ago."""
         if now_ns - self._last_audio_ns < _WATCHDOG_NS:
             return None
-        if not self._silent:
+        # While a device is being opened, which may take a while, nobody misses its sound.
+        if not self._silent and self._open_since_ns is not None and now_ns - self._open_since_ns >= _WATCHDOG_NS:
             self._silent = True
             self._metrics.count("audio_lost_episodes")
             self.report(StatusEvent(now_ns, "audio", "warning", "no sound is coming in; the dancer goes on in silence"))

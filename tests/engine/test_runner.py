@@ -227,6 +227,48 @@ def test_after_a_hole_sound_is_heard_again_however_late_it_arrives(delay_ms: int
     assert metrics.counter("audio_lost_episodes") == 1
 
 
+class Slow(Source):
+    """A device that takes its time to open."""
+
+    def __init__(self, opening: Callable[[], None]) -> None:
+        super().__init__()
+        self.opening = opening
+
+    def start(self, deliver: Deliver, report: Report) -> None:
+        self.opening()
+        super().start(deliver, report)
+
+
+def test_nobody_misses_the_sound_of_a_device_that_is_being_opened() -> None:
+    clock, core = VirtualClock(), Pulse()
+    told: list[OutputEvent] = []
+
+    def silence() -> int:
+        return sum(len(o.samples) for o in list(core.observations) if isinstance(o, AudioBlock))
+
+    def nothing(seconds: float) -> None:
+        for _ in range(round(seconds * 20)):
+            clock.advance(NS_PER_S // 20)
+            before = silence()
+            if clock.now_ns() > NS_PER_S // 5:
+                wait_until(lambda least=before: silence() > least)
+
+    source = Slow(lambda: nothing(1.0))
+    scheduler = OutputScheduler(SessionClock(), [], Metrics(), Timing(NS_PER_S // 60, 0, 0))
+    runner = LiveRunner(core, scheduler, [source], clock, Metrics(), on_events=told.extend)
+    runner.start()
+    try:
+        assert silence() >= 40_000, "the dancer is on stage meanwhile"
+        source.deliver(AudioBlock(0, clock.now_ns(), np.ones((480, 1), np.float32), 48_000))
+        wait_until(lambda: any(isinstance(o, AudioBlock) and o.samples.any() for o in list(core.observations)))
+        assert not any(isinstance(event, StatusEvent) for event in told)
+        clock.advance(NS_PER_S // 5)
+        nothing(0.1)
+        wait_until(lambda: any(isinstance(event, StatusEvent) and "no sound" in event.message for event in told))
+    finally:
+        runner.stop()
+
+
 class Absent(Source):
     """A sensor that cannot be opened."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 from types import FrameType
+from typing import IO, cast
 
+from engine.cli.unfailing import Unfailing
 from engine.errors import UserError
 
 
@@ -17,6 +18,8 @@ def main() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     interrupted = False
+    # A command whose output goes nowhere does its work all the same.
+    output = _spare_streams()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
@@ -31,15 +34,29 @@ def main() -> None:
 
         app()
     except BaseException as error:
+        if isinstance(error, SystemExit) and not error.code and output is not None:
+            output.flush()
+            if output.failure is not None:
+                error = UserError("cannot write what there is to say", output.failure.strerror or str(output.failure))
         # A library that is interrupted while it loads may say that it is broken.
         if interrupted or isinstance(error, KeyboardInterrupt):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would hit the farewell
             sys.exit(130)
         if not isinstance(error, UserError):
             raise
-        with contextlib.suppress(OSError):  # the terminal is gone
-            _say(error)
+        _say(error)
         sys.exit(2)
+
+
+def _spare_streams() -> Unfailing | None:
+    """Let nothing fail because what is said cannot be written; return the output (None: there is none)."""
+    if sys.stderr is not None:
+        sys.stderr = cast(IO[str], Unfailing(sys.stderr))
+    if sys.stdout is None:
+        return None
+    output = Unfailing(sys.stdout)
+    sys.stdout = cast(IO[str], output)
+    return output
 
 
 def _say(error: UserError) -> None:

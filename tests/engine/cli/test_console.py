@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from engine.metrics import Metrics
 from engine.runner import live_values
 from engine.settings import load_show
 from engine.types import NS_PER_S, StatusEvent
+from tests.engine.cli.typed import ROOT
 
 
 def _pipe_without_reader() -> IO[str]:
@@ -64,3 +66,20 @@ def test_a_rendering_is_done_though_nobody_reads_of_it(tmp_path: Path, monkeypat
     settings = load_show(None, ["dancer.model=idle", "beats.tracker=flux"])
     render_file(settings, DEMO_SONG, tmp_path, duration_s=0.5)
     assert (tmp_path / "dance.npz").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk here that is always full")
+def test_what_a_command_cannot_say_is_one_line_and_no_defect() -> None:
+    line = "error: cannot write what there is to say: No space left on device\n"
+    for command, out_full, said in (("--version", True, line), ("check --help", True, line), ("--nosuch", False, None)):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "engine", *command.split()],
+                cwd=ROOT,
+                stdout=full if out_full else subprocess.PIPE,
+                stderr=subprocess.PIPE if out_full else full,
+                text=True,
+                timeout=60.0,
+                check=False,
+            )
+        assert (done.returncode, done.stderr) == (2, said), command

@@ -30,6 +30,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, interrupt)
     try:
         # Libraries take seconds to load, in which one may change one's mind.
+        _refuse_empty(sys.argv[1:])
         from engine.cli.commands import app
 
         app()
@@ -46,6 +47,14 @@ def main() -> None:
             raise
         _say(error)
         sys.exit(2)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Raise `UserError` for an argument of nothing: what a shell makes of a variable that is not set."""
+    for before, argument in zip(["pasdedeux", *arguments], arguments, strict=False):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            place = argument.rstrip("=") or before
+            raise UserError(f"there is nothing after {place}", "is a variable of the shell not set?")
 
 
 def _spare_streams() -> Unfailing | None:

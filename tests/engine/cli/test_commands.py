@@ -172,6 +172,17 @@ def test_bad_input_gives_one_line_and_exit_code_2(pasdedeux: Typist, tmp_path: P
         assert said[-1].startswith("error: "), f"{name}: {said}"
 
 
+def test_an_empty_argument_is_a_variable_that_is_not_set(pasdedeux: Typist) -> None:
+    for option in ("--osc", "--vmc", "--midi", "--web", "--show", "--model", "--render", "--record", "--report"):
+        for given in ([option, ""], [f"{option}="]):
+            done = pasdedeux("dance", DEMO, *IDLE, "--duration", 0.1, *given)
+            assert done.stderr == f"error: there is nothing after {option}: is a variable of the shell not set?\n"
+            assert done.returncode == 2
+    assert pasdedeux("dance", "").stderr.startswith("error: there is nothing after dance: ")
+    done = pasdedeux("check", DEMO, "--web", "off", "--set", "vmc.performer=", *IDLE)
+    assert done.returncode == 0, done.stdout
+
+
 def test_figures_that_can_go_nowhere_are_refused_before_the_work(pasdedeux: Typist, tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     kept.write_text("the last show's")

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from engine.errors import UserError
 
@@ -228,6 +229,16 @@ class WebSettings(Section):
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (8765,)
     allowed_hosts: tuple[str, ...] = ()
     """Further names under which the page may be reached when `host` is not loopback."""
+
+    @field_validator("host")
+    @classmethod
+    def _host_alone(cls, host: str) -> str:
+        host = host.strip()
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        if host.count(":") == 1 or not set("[]/").isdisjoint(host):
+            raise PydanticCustomError("host", "give a name or an address alone; ports go into web.ports")
+        return host
 
 
 class SceneSettings(Section):

@@ -70,6 +70,14 @@ def test_an_address_may_be_a_port_alone() -> None:
     assert (show.osc.listen, show.osc.targets, show.vmc.targets) == ("9001", ("9000",), ("127.0.0.1:39539", "39540"))
 
 
+def test_a_host_may_have_the_brackets_of_an_address_and_no_port() -> None:
+    hosts = [load_show(None, [f'web.host="{host}"']).web.host for host in ("[::1]", "::1", "0.0.0.0", "stage.local")]
+    assert hosts == ["::1", "::1", "0.0.0.0", "stage.local"]
+    for host in ("[::1]:80", "127.0.0.1:80", "http://localhost"):
+        with pytest.raises(UserError, match=r"'web\.host' .*: give a name or an address alone; ports"):
+            load_show(None, [f'web.host="{host}"'])
+
+
 def test_one_where_several_may_be_is_said_to_need_a_list() -> None:
     with pytest.raises(UserError, match=r"'osc.targets' \('127.0.0.1:9000'\): write it as a list"):
         load_show(None, ["osc.targets=127.0.0.1:9000"])

@@ -120,6 +120,8 @@ def _model_folder(name: str) -> Path:
 
 def dance_model(name: str) -> Path:
     """Return the folder of a music -> dance model. Raises `UserError` if there is none, or it cannot dance live."""
+    if name == "idle":
+        raise UserError("idle is no network", "set dancer.model to gmd, or to the folder of an exported model")
     folder = _model_folder(name)
     if not folder.is_dir():
         system = _load(*_FIELD_SYSTEMS, "install the project again").get(name)
@@ -161,12 +163,8 @@ def build_pipeline(settings: ShowSettings, metrics: Metrics | None = None, troup
 
 def build_troupe(settings: ShowSettings, share: range | None = None) -> TroupeHere:
     """Return the crowd of the show, or a share of it. Raises `UserError` if its model cannot be loaded."""
-    if settings.dancer.model == "idle":
-        raise UserError("a crowd needs a model", "set crowd.size to 0, or dancer.model to gmd")
     share = range(settings.crowd.size) if share is None else share
-    folder = dance_model(settings.dancer.model)
-    if _load(*_KIND_OF, "install the project again")(folder) != "gmd":
-        raise UserError(f"model {folder} dances alone", "set crowd.size to 0, or dancer.model to gmd")
+    folder = _crowd_model(settings)
     company = _load(*_COMPANY, "install the project again, or set crowd.size to 0")(
         folder, share, settings.dancer.backend, _log_crowd
     )
@@ -174,8 +172,23 @@ def build_troupe(settings: ShowSettings, share: range | None = None) -> TroupeHe
     return TroupeHere(crowd, settings)
 
 
+def _crowd_model(settings: ShowSettings) -> Path:
+    remedy = "set crowd.size to 0, or dancer.model to gmd"
+    if settings.dancer.model == "idle":
+        raise UserError("a crowd needs a model", remedy)
+    folder = dance_model(settings.dancer.model)
+    if _load(*_KIND_OF, "install the project again")(folder) != "gmd":
+        raise UserError(f"model {folder} dances alone", remedy)
+    return folder
+
+
 def build_crowd(settings: ShowSettings, clock: Clock, metrics: Metrics) -> TroupeElsewhere:
-    """Return the crowd of a live show, in processes of its own, which are not yet begun."""
+    """Return the crowd of a live show, in processes of its own, which are not yet begun.
+
+    Raises:
+        UserError: its model is none that a crowd can have.
+    """
+    _crowd_model(settings)  # else every process would find out for itself
     through_core = _shown_by_core(settings)
     shares = share_out(settings.crowd.size, settings.crowd.processes, usable_cores())
     builds = {

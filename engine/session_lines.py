@@ -12,6 +12,8 @@ from engine.types import ControlEvent, Heartbeat, Observation, PoseFrame, PoseLa
 
 _LANDMARKS = (("positions_m", (33, 3)), ("visibility", (33,)), ("image_xy", (33, 2)))
 _POSE = (("rotations", (24, 3)), ("translation_m", (3,)), ("contacts", (4,)))
+# No show lasts thirty years, and the numbers of a core have 64 bits.
+_LONGEST_NS = 10**18
 _Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -48,7 +50,7 @@ def from_line(line: dict[str, Any]) -> Observation | None:
     Raises:
         ValueError, KeyError, TypeError, OverflowError: the line is damaged.
     """
-    time_ns = int(line["time_ns"])
+    time_ns = _time(line["time_ns"])
     if "control" in line:
         return ControlEvent(time_ns, str(line["control"]), line["value"])
     if "heartbeat" in line:
@@ -59,11 +61,18 @@ def from_line(line: dict[str, Any]) -> Observation | None:
     if "pose" in line:
         rotations, translation, contacts = _unpack(line["pose"], _POSE)
         performer = str(line["performer"])
-        return PoseFrame(time_ns, int(line["source_ns"]), rotations, translation, contacts, performer)
+        return PoseFrame(time_ns, _time(line["source_ns"]), rotations, translation, contacts, performer)
     if "tempo" in line:
         tempo, beat = float(line["tempo"]), float(line["beat"])
         return TempoReference(time_ns, beat, tempo, str(line["source"]), bool(line["playing"]))
     return None
+
+
+def _time(value: Any) -> int:
+    time_ns = int(value)
+    if abs(time_ns) > _LONGEST_NS:
+        raise ValueError(f"no show lasts {time_ns:.3g} ns")
+    return time_ns
 
 
 def _pack(owner: object, shapes: _Shapes) -> str:

@@ -178,7 +178,9 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: str) -> None:
         list(Session(tmp_path).observations())
 
 
-@pytest.mark.parametrize(("key", "number"), [("time_ns", "1e400"), ("frames", "-1e400"), ("audio", "-1")])
+@pytest.mark.parametrize(
+    ("key", "number"), [("time_ns", "1e400"), ("time_ns", "1e23"), ("frames", "-1e400"), ("audio", "-1")]
+)
 def test_a_number_that_cannot_be_is_damage(tmp_path: Path, key: str, number: str) -> None:
     recorder = SessionRecorder(tmp_path, ShowSettings())
     recorder.record(AudioBlock(0, 10**7, np.zeros((480, 1), np.float32), 48_000), [])

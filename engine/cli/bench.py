@@ -50,6 +50,10 @@ _SECTIONS = {
 }
 
 
+_PACED = ("live", "live_beside_a_busy_process")
+"""The runs at the live rate, in what is written."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Paced:
     """What the paced run gave."""
@@ -96,13 +100,22 @@ def run_scaling_bench(settings: ShowSettings, json_path: Path | None) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    remedy = "give a file made by bench --json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}", f"give a file made by bench --json ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"cannot read {path}", "give a file made by bench --json")
-    return content
+        raise UserError(f"cannot read {path}", f"{remedy} ({error})") from error
+    try:
+        # All that is compared.
+        rows = content["model"]["steps"]
+        times = list({(row["backend"], row["batch"], row["paced"]): row["p99_ms"] for row in rows}.values())
+        runs = [content[key] for key in _PACED if key in content]
+        times += [section["p99_ms"] for run in runs for section in run["sections"].values()]
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(f"{path} holds no figures of bench", remedy) from error
+    if not runs or not all(isinstance(time_ms, int | float) for time_ms in times):
+        raise UserError(f"{path} holds no figures of bench", remedy)
+    return dict(content)
 
 
 def _cold_start(settings: ShowSettings) -> float:
@@ -257,7 +270,7 @@ def _print(console: Console, result: dict[str, Any], old: dict[str, Any] | None)
         highlight=False,
     )
     print_steps(console, result["model"], (old or {}).get("model"))
-    for key in ("live", "live_beside_a_busy_process"):
+    for key in _PACED:
         if key not in result:
             continue
         table = Table(title=key.replace("_", " "), title_justify="left")

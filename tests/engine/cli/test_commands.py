@@ -172,6 +172,15 @@ def test_bad_input_gives_one_line_and_exit_code_2(pasdedeux: Typist, tmp_path: P
         assert said[-1].startswith("error: "), f"{name}: {said}"
 
 
+def test_figures_are_compared_with_figures_of_the_same_kind(pasdedeux: Typist, tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    for content in ({}, [], {"scaling": {}}, {"model": {"steps": []}}, {"model": {"steps": [3]}, "live": {}}):
+        old.write_text(json.dumps(content))
+        done = pasdedeux("bench", "--seconds", 1, "--compare", old, "--set", "dancer.model=nobody")
+        assert done.returncode == 2
+        assert done.stderr == f"error: {old} holds no figures of bench: give a file made by bench --json\n"
+
+
 def test_an_empty_argument_is_a_variable_that_is_not_set(pasdedeux: Typist) -> None:
     for option in ("--osc", "--vmc", "--midi", "--web", "--show", "--model", "--render", "--record", "--report"):
         for given in ([option, ""], [f"{option}="]):

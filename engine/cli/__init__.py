@@ -29,11 +29,14 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        # Libraries take seconds to load, in which one may change one's mind.
-        _refuse_empty(sys.argv[1:])
-        from engine.cli.commands import app
+        try:
+            _refuse_empty(sys.argv[1:])
+            # Libraries take seconds to load, in which one may change one's mind.
+            from engine.cli.commands import app
 
-        app()
+            app()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on one would hit the farewell only
     except BaseException as error:
         if isinstance(error, SystemExit) and not error.code and output is not None:
             output.flush()
@@ -41,7 +44,6 @@ def main() -> None:
                 error = UserError("cannot write what there is to say", output.failure.strerror or str(output.failure))
         # A library that is interrupted while it loads may say that it is broken.
         if interrupted or isinstance(error, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would hit the farewell
             sys.exit(130)
         if not isinstance(error, UserError):
             raise

@@ -89,25 +89,27 @@ class LiveShow:
         check_place(self._report)
         console, clock, metrics = self._console, self.clock, self.metrics
         status = StatusLine(console, playing=self._cast is not None)
-        with Signals(self._stop) as signals, ExitStack() as stack:
-            with signals.interrupting():
-                bridges = self._begin(stack, signals, sensors, status, heartbeat)
-            self._announce(sensors, bridges)
-            # The first second pays for caches and pages; what is reported is the show.
-            warm_until_ns = clock.now_ns() + NS_PER_S
-            end_ns = clock.now_ns() + round(duration_s * NS_PER_S) if duration_s is not None else None
-            with status:
-                while not self._stop.is_set() and (end_ns is None or clock.now_ns() < end_ns):
-                    self._stop.wait(0.25 if end_ns is None else min(0.25, max((end_ns - clock.now_ns()) * 1e-9, 0.0)))
-                    if warm_until_ns and clock.now_ns() >= warm_until_ns:
-                        metrics.reset()
-                        warm_until_ns = 0
-                    status.refresh(clock.now_ns(), lambda: live_values(metrics))
-        _print_summary(console, metrics)
-        if self._report is not None:
-            content = {"sections": metrics.summary(), "counters": metrics.counters, "values": live_values(metrics)}
-            with self._noted():
-                write_figures(self._report, content)
+        with Signals(self._stop) as signals:
+            with ExitStack() as stack:
+                with signals.interrupting():
+                    bridges = self._begin(stack, signals, sensors, status, heartbeat)
+                self._announce(sensors, bridges)
+                # The first second pays for caches and pages; what is reported is the show.
+                warm_until_ns = clock.now_ns() + NS_PER_S
+                end_ns = clock.now_ns() + round(duration_s * NS_PER_S) if duration_s is not None else None
+                with status:
+                    while not self._stop.is_set() and (end_ns is None or clock.now_ns() < end_ns):
+                        left_s = 0.25 if end_ns is None else (end_ns - clock.now_ns()) * 1e-9
+                        self._stop.wait(min(0.25, max(left_s, 0.0)))
+                        if warm_until_ns and clock.now_ns() >= warm_until_ns:
+                            metrics.reset()
+                            warm_until_ns = 0
+                        status.refresh(clock.now_ns(), lambda: live_values(metrics))
+            _print_summary(console, metrics)
+            if self._report is not None:
+                content = {"sections": metrics.summary(), "counters": metrics.counters, "values": live_values(metrics)}
+                with self._noted():
+                    write_figures(self._report, content)
         if self._lost:
             raise UserError("; ".join(map(str, self._lost)), "")
 

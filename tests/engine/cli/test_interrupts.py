@@ -88,6 +88,8 @@ def test_who_ends_a_show_in_its_middle_has_all_of_it(tmp_path: Path, name: str) 
         live.StatusLine = Told
         stop = live.LiveRunner.stop
         live.LiveRunner.stop = lambda runner: (signal.raise_signal(signal.{name}), stop(runner))
+        write = live.write_figures
+        live.write_figures = lambda *arguments: (signal.raise_signal(signal.{name}), write(*arguments))
     """
     night, report = tmp_path / "night", tmp_path / "report.json"
     done = run(code, "dance", SONG, "--loop", "--web", "off", *IDLE, "--record", night, "--report", report)
@@ -95,6 +97,11 @@ def test_who_ends_a_show_in_its_middle_has_all_of_it(tmp_path: Path, name: str) 
     assert "Traceback" not in done.stderr
     assert not Session(night).cut_off
     assert "sections" in json.loads(report.read_text())
+
+
+def test_ctrl_c_once_all_is_done_changes_nothing() -> None:
+    done = run("import atexit, signal; atexit.register(signal.raise_signal, signal.SIGINT)", "--version")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_recording_that_stops_is_told_and_said_to_be_incomplete_at_the_end(tmp_path: Path) -> None:

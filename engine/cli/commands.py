@@ -68,8 +68,8 @@ def demo(
     from engine.cli.live import LiveShow
     from engine.cli.sources import DEMO_SONG, file_sensor
 
-    settings = CommonOptions(show, osc, vmc, web, seed, style, setting, model=model).settings(
-        'osc.targets=["127.0.0.1:9000"]'
+    settings = CommonOptions(show, osc, vmc, web, seed, style, setting, model=model).settings_for(
+        False, 'osc.targets=["127.0.0.1:9000"]'
     )
     live = LiveShow(settings, browser=browser)
     live.run([file_sensor(DEMO_SONG, settings, live.clock, loop=True, on_end=live.end)], duration)
@@ -101,7 +101,7 @@ def dance(
     from engine.cli.show import render_file
 
     check_rendering(render, record, report)
-    settings = CommonOptions(show, osc, vmc, web, seed, style, setting, midi, model).settings()
+    settings = CommonOptions(show, osc, vmc, web, seed, style, setting, midi, model).settings_for(plays=False)
     path = sources.audio_file(source)
     if render is not None:
         if path is None:
@@ -143,7 +143,7 @@ def play(
 
     check_rendering(render, record, report)
     options = CommonOptions(show, osc, vmc, web, seed, None, setting, midi)
-    settings = options.settings(*plays.leader_default(Cast.BAND, audio))
+    settings = options.settings_for(True, *plays.leader_default(Cast.BAND, audio))
     if render is not None:
         plays.render_playing(settings, Cast.BAND, source, audio, render, duration)
         return
@@ -176,7 +176,7 @@ def duet(
     check_rendering(render, record, report)
     cast = plays.cast_of_duet(audio)
     options = CommonOptions(show, osc, vmc, web, seed, style, setting, midi)
-    settings = options.settings(*plays.leader_default(cast, audio))
+    settings = options.settings_for(True, *plays.leader_default(cast, audio))
     if render is not None:
         plays.render_playing(settings, cast, source, audio, render, duration)
         return
@@ -229,7 +229,7 @@ def check(
     if command == "dance":
         from engine.cli.inspect import check_show
 
-        raise typer.Exit(check_show(options.settings(), source))
+        raise typer.Exit(check_show(options.settings_for(plays=False), source))
     if command not in ("play", "duet"):
         raise UserError(f"cannot check '{command}'", "choose one of dance, play, duet")
     from engine.cli.inspect_playing import check_playing
@@ -237,7 +237,8 @@ def check(
     from engine.stage import Cast
 
     cast = Cast.BAND if command == "play" else cast_of_duet(audio)
-    raise typer.Exit(check_playing(options.settings(*leader_default(cast, audio)), cast, source, audio))
+    settings = options.settings_for(True, *leader_default(cast, audio))
+    raise typer.Exit(check_playing(settings, cast, source, audio))
 
 
 @app.command()

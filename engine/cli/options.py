@@ -46,6 +46,10 @@ RecordOption = Annotated[Path | None, typer.Option("--record", metavar="DIR", he
 ReportOption = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the figures at the end.")]
 
 
+_OF_DANCE = {"crowd.size": "only dance and demo have a crowd"}
+_OF_PLAY = {key: "only play and duet make music" for key in ("midi.record", "synth.soundfont")}
+
+
 @dataclass(frozen=True, slots=True)
 class CommonOptions:
     """What was given on the command line, before it meets the show file."""
@@ -82,6 +86,22 @@ class CommonOptions:
         if self.model is not None:
             flags.append(f"dancer.model={_toml_string(self.model)}")
         return load_show(self.show, [*flags, *(self.overrides or [])], defaults)
+
+    def settings_for(self, plays: bool, *defaults: str) -> ShowSettings:
+        """Return the same for a show in which a band plays, or in which it does not.
+
+        What a show file has for the other commands is left alone.
+
+        Raises:
+            UserError: something cannot be read, or is set on the command line to no effect.
+        """
+        settings = self.settings(*defaults)
+        given = {override.partition("=")[0].strip() for override in self.overrides or []}
+        for key, why in (_OF_DANCE if plays else _OF_PLAY).items():
+            section, name = key.split(".")
+            if key in given and getattr(getattr(settings, section), name):
+                raise UserError(why, f"leave {key} out")
+        return settings
 
 
 def _toml_string(text: str) -> str:

@@ -16,6 +16,7 @@ import soundfile
 
 from engine.body.skeleton import forward_kinematics
 from engine.cli.options import CommonOptions
+from engine.errors import UserError
 from tests.engine.cli.typed import ROOT, Typist, typist
 from tests.ports import unshared_port
 
@@ -160,6 +161,19 @@ def _bad_inputs(tmp_path: Path) -> dict[str, list[object]]:
 
 def test_a_port_is_a_number_however_it_is_written() -> None:
     assert CommonOptions(web=["08765", "８７６６"]).settings().web.ports == (8765, 8766)
+
+
+def test_what_is_set_to_no_effect_is_refused_and_in_a_show_file_left_alone(tmp_path: Path) -> None:
+    show = tmp_path / "show.toml"
+    show.write_text('[crowd]\nsize = 5\n[midi]\nrecord = "night.mid"\n')
+    for plays, other, own in (
+        (True, "crowd.size=5", "midi.record=a.mid"),
+        (False, "midi.record=a.mid", "crowd.size=5"),
+    ):
+        with pytest.raises(UserError, match=f": leave {other.partition('=')[0]} out"):
+            CommonOptions(overrides=[other]).settings_for(plays)
+        assert CommonOptions(show, overrides=[own]).settings_for(plays).crowd.size == 5
+    assert CommonOptions(show, overrides=["crowd.size=0"]).settings_for(plays=True).crowd.size == 0
 
 
 def test_bad_input_gives_one_line_and_exit_code_2(pasdedeux: Typist, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from engine.audio.devices import list_devices
@@ -30,14 +31,14 @@ def print_devices() -> None:
     """Print cameras, MIDI ports and sound devices. Raises `UserError` if sound devices cannot be had at all."""
     console = Console()
     cameras = ", ".join(f"{camera.index}: {camera.name}" for camera in list_cameras())
-    console.print(f"Cameras: {cameras or 'none'}", highlight=False)
+    console.print(f"Cameras: {escape(cameras) or 'none'}", highlight=False)
     try:
         with quiet_stderr():  # ALSA has opinions of its own
             ports = midi_ports()
         for kind, names in ports.items():
-            console.print(f"MIDI {kind}: {', '.join(names) or 'none'}", highlight=False)
+            console.print(f"MIDI {kind}: {escape(', '.join(names)) or 'none'}", highlight=False)
     except UserError as error:
-        console.print(f"MIDI: none ({error.problem})", highlight=False)
+        console.print(f"MIDI: none ({escape(error.problem)})", highlight=False)
     listed = list_devices(with_rates=True)
     if listed.problem:
         raise UserError(listed.problem, listed.remedy)
@@ -48,7 +49,13 @@ def print_devices() -> None:
         default = " ".join(w for w, on in (("in", device.default_input), ("out", device.default_output)) if on)
         rates = ", ".join(str(rate) for rate in device.rates_hz) or str(device.default_rate_hz)
         table.add_row(
-            str(device.index), device.name, device.host, str(device.inputs), str(device.outputs), rates, default
+            str(device.index),
+            escape(device.name),
+            escape(device.host),
+            str(device.inputs),
+            str(device.outputs),
+            rates,
+            default,
         )
     console.print(table)
 
@@ -61,10 +68,10 @@ class Findings:
         self.failed = 0
 
     def good(self, what: str, detail: str) -> None:
-        self._console.print(f"[green]ok[/]    {what}: {detail}", highlight=False, soft_wrap=True)
+        self._console.print(f"[green]ok[/]    {what}: {escape(detail)}", highlight=False, soft_wrap=True)
 
     def note(self, what: str, detail: str) -> None:
-        self._console.print(f"[yellow]note[/]  {what}: {detail}", highlight=False, soft_wrap=True)
+        self._console.print(f"[yellow]note[/]  {what}: {escape(detail)}", highlight=False, soft_wrap=True)
 
     def verdict(self) -> int:
         """Say whether doors may open; return the exit code."""
@@ -76,7 +83,7 @@ class Findings:
 
     def bad(self, what: str, detail: str) -> None:
         self.failed += 1
-        self._console.print(f"[bold red]fix[/]   {what}: {detail}", highlight=False, soft_wrap=True)
+        self._console.print(f"[bold red]fix[/]   {what}: {escape(detail)}", highlight=False, soft_wrap=True)
 
 
 def check_show(settings: ShowSettings, source: str | None) -> int:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from engine.cli.console import show_console
@@ -182,7 +183,7 @@ class LiveShow:
         console = self._console
         names = " and ".join(sensor.name for sensor in sensors)
         does = {None: "dances to", Cast.BAND: "plays to"}.get(self._cast, "dances and plays with")
-        console.print(f"[bold]Pas de Deux[/] {does} {names}", highlight=False)
+        console.print(f"[bold]Pas de Deux[/] {does} {escape(names)}", highlight=False)
         pages = []
         for bridge in bridges:
             url: str | None = getattr(bridge, "url", None)

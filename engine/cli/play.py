@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 
+from rich.markup import escape
+
 from engine.cli.console import show_console
 from engine.cli.live import LiveShow
 from engine.cli.show import progress_bar
@@ -111,10 +113,10 @@ def play_observations(
     written = write_performance(folder, performance, settings.midi.programs)
     elapsed = time.perf_counter() - start
     for problem in dict.fromkeys(performance.problems):
-        console.print(f"[yellow]{problem}[/]", highlight=False)
+        console.print(f"[yellow]{escape(problem)}[/]", highlight=False)
     console.print(
-        f"{len(written)} notes to {len(performance.poses)} poses of {performance.duration_s:.1f} s in {folder} "
-        f"({performance.duration_s / elapsed:.1f} x real time)",
+        f"{len(written)} notes to {len(performance.poses)} poses of {performance.duration_s:.1f} s in "
+        f"{escape(str(folder))} ({performance.duration_s / elapsed:.1f} x real time)",
         highlight=False,
     )
     return performance

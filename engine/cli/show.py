@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from engine.cli.console import show_console
@@ -54,9 +55,9 @@ def render_observations(
     write_dance(folder, poses, beats, settings.output.fps)
     elapsed = time.perf_counter() - start
     for problem in dict.fromkeys(report.problems):
-        console.print(f"[yellow]{problem}[/]", highlight=False)
+        console.print(f"[yellow]{escape(problem)}[/]", highlight=False)
     console.print(
-        f"{report.poses} poses and {report.beats} beats of {report.duration_s:.1f} s in {folder} "
+        f"{report.poses} poses and {report.beats} beats of {report.duration_s:.1f} s in {escape(str(folder))} "
         f"({report.duration_s / elapsed:.1f} x real time)",
         highlight=False,
     )

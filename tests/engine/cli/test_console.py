@@ -12,6 +12,7 @@ from typing import IO
 import pytest
 
 from engine.cli.console import show_console
+from engine.cli.inspect import Findings
 from engine.cli.show import render_file
 from engine.cli.sources import DEMO_SONG
 from engine.cli.status import StatusLine
@@ -66,6 +67,17 @@ def test_a_rendering_is_done_though_nobody_reads_of_it(tmp_path: Path, monkeypat
     settings = load_show(None, ["dancer.model=idle", "beats.tracker=flux"])
     render_file(settings, DEMO_SONG, tmp_path, duration_s=0.5)
     assert (tmp_path / "dance.npz").exists()
+
+
+def test_a_name_may_look_like_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "night [/b]" / "[b]"
+    render_file(load_show(None, ["dancer.model=idle", "beats.tracker=flux"]), DEMO_SONG, folder, duration_s=0.5)
+    report = Findings()
+    for say in (report.good, report.note, report.bad):
+        say("input", "Mixer [/b] [usb]")
+    said = capsys.readouterr()
+    assert "[/b]/[b] (" in said.err.replace("\n", "")
+    assert said.out.count("input: Mixer [/b] [usb]") == 3
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk here that is always full")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -17,6 +18,8 @@ from engine.seeing.opencv import Image, opencv
 from engine.seeing.watcher import PoseWatcher
 from engine.settings import CameraSettings
 from engine.types import StatusEvent
+
+_log = logging.getLogger(__name__)
 
 _RETRY_S = (0.25, 0.5, 1.0, 2.0)
 _PATIENCE_READS = 3
@@ -47,7 +50,7 @@ def list_cameras() -> list[Camera]:
     for index in range(_PROBED):
         capture = open_capture(index)
         if capture is not None:
-            capture.release()
+            _give_back(capture)
             found.append(Camera(index, f"camera {index}"))
     return found
 
@@ -87,12 +90,22 @@ def open_capture(index: int) -> Any | None:
     cv2 = opencv()
     try:
         capture = cv2.VideoCapture(index)
-    except cv2.error:
+        opened = bool(capture.isOpened())
+    except Exception as error:  # whatever a driver does, that camera is not to be had now
+        _log.debug("camera %d: %s", index, error)
         return None
-    if capture.isOpened():
+    if opened:
         return capture
-    capture.release()
+    _give_back(capture)
     return None
+
+
+def _give_back(capture: Any) -> None:
+    """Release a capture; one whose driver objects is left to it."""
+    try:
+        capture.release()
+    except Exception as error:
+        _log.debug("a camera cannot be released: %s", error)
 
 
 class CameraSensor:
@@ -160,12 +173,19 @@ class CameraSensor:
             return None
         cv2 = opencv()
         # Motion JPEG: raw pictures of 720p fill USB 2 at 10 a second. Cameras that cannot, ignore it.
-        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
-        capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._settings.width)
-        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._settings.height)
-        capture.set(cv2.CAP_PROP_FPS, self._settings.fps)
-        # Pictures that wait in a driver's queue are old.
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        wishes = {
+            cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"MJPG"),
+            cv2.CAP_PROP_FRAME_WIDTH: self._settings.width,
+            cv2.CAP_PROP_FRAME_HEIGHT: self._settings.height,
+            cv2.CAP_PROP_FPS: self._settings.fps,
+            # Pictures that wait in a driver's queue are old.
+            cv2.CAP_PROP_BUFFERSIZE: 1,
+        }
+        for wish, value in wishes.items():
+            try:
+                capture.set(wish, value)
+            except Exception as error:  # a wish; whether the camera is good, its pictures tell
+                _log.debug("camera %d refuses property %d: %s", camera.index, wish, error)
         return capture
 
     def _run(self) -> None:
@@ -187,7 +207,7 @@ class CameraSensor:
 
     def _release(self) -> None:
         if self._capture is not None:
-            self._capture.release()
+            _give_back(self._capture)
             self._capture = None
 
     def _read(self) -> Image | None:

@@ -13,7 +13,7 @@ from engine.clock import SessionClock
 from engine.errors import UserError
 from engine.seeing import camera
 from engine.seeing.camera import Camera, CameraSensor, find_camera, list_cameras
-from engine.seeing.opencv import Image
+from engine.seeing.opencv import Image, opencv
 from engine.settings import CameraSettings
 from tests.engine.seeing.audience import Audience
 
@@ -130,3 +130,50 @@ def test_pictures_of_a_strange_kind_count_as_none(monkeypatch: pytest.MonkeyPatc
     finally:
         sensor.stop()
     assert stage.seen == []
+
+
+class Faulty(FakeCapture):
+    """A camera whose driver raises at everything but its pictures, and at those while it wakes up."""
+
+    def __init__(self, image: Image, broken_reads: int) -> None:
+        super().__init__(image)
+        self.broken_reads = broken_reads
+
+    def set(self, key: int, value: float) -> bool:
+        raise RuntimeError("no such property")
+
+    def read(self) -> tuple[bool, Image | None]:
+        if self.broken_reads:
+            self.broken_reads -= 1
+            raise RuntimeError("protocol error")
+        return super().read()
+
+    def release(self) -> None:
+        super().release()
+        raise RuntimeError("no such device")
+
+
+@pytest.mark.usefixtures("two_cameras")
+def test_a_driver_that_raises_does_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    unplugged = FakeCapture(np.zeros((48, 64, 3), np.uint8))
+    unplugged.plugged = False
+    waking = [Faulty(unplugged.image, 1), Faulty(unplugged.image, 0)]
+    coming: list[Any] = [unplugged, RuntimeError("device busy"), *waking]
+
+    def capture(index: int) -> Any:
+        following = coming.pop(0)
+        if isinstance(following, Exception):
+            raise following
+        return following
+
+    monkeypatch.setattr(opencv(), "VideoCapture", capture)
+    monkeypatch.setattr(camera, "_RETRY_S", (0.01,))
+    stage = Audience()
+    sensor = CameraSensor(CameraSettings(model="lite"), SessionClock())
+    sensor.start(stage.deliver, stage.report)
+    try:
+        assert stage.wait(lambda: any("is back" in event.message for event in stage.said))
+    finally:
+        sensor.stop()
+    assert sensor.reconnects == 1
+    assert [capture.released for capture in waking] == [True, True]

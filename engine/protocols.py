@@ -142,8 +142,8 @@ class Bridge(Protocol):
     def send(self, event: OutputEvent) -> None:
         """Send one event now.
 
-        May raise OSError: the scheduler counts it and leaves the bridge alone for a while. `engine.errors.Trouble` it
-        only passes on to the operator.
+        May raise OSError: the scheduler counts it and leaves the bridge alone for a while, but for panic, blackout and
+        the ends of notes, which it sends again. `engine.errors.Trouble` it only passes on to the operator.
         """
         ...
 

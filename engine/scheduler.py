@@ -18,7 +18,8 @@ from engine.types import NS_PER_S, BeatEvent, ClockEvent, ControlEvent, NoteEven
 
 # With nothing in the queue the thread looks again this often; the core wakes it sooner.
 _IDLE_NS = 20_000_000
-# A bridge that fails is left alone for this long, doubling up to the last.
+# A bridge that fails is left alone for this long, doubling up to the last; but for the first only while it is owed what
+# puts a stage out.
 _RETRY_NS, _RETRY_MAX_NS = 250_000_000, 8 * NS_PER_S
 _MAX_QUEUED = 20_000
 # Poses that come too late for their moment are made up for; but a dancer who has been made up for so long and still
@@ -26,6 +27,8 @@ _MAX_QUEUED = 20_000
 _OVERTAKEN_NS = NS_PER_S // 2
 # The thread ends after what it is sending; only a bridge that hangs holds it up for so long.
 _END_S = 10.0
+# What puts a stage out, and lights it again.
+_STATES = frozenset({"panic", "blackout"})
 # Who is seen and not made: shown as they come, at the camera's own rate. When nobody is seen, nobody is invented.
 _OBSERVED = frozenset({"camera"})
 
@@ -74,7 +77,8 @@ class OutputScheduler:
     Each performer has a pace of their own. Of several overdue poses of one performer only the newest is sent. When no
     pose has come for its time, that performer's last motion is carried on, so that the output never stops; each such
     stretch is counted once, as an episode. Where no pose comes in time any more, they are shown late. A bridge that
-    raises is counted, left alone for a while, and tried again; the others do not notice.
+    raises is counted, left alone for a while, and tried again; the others do not notice. Panic and blackout it is told
+    all the same, and if it cannot take them, before all else when it can; so it is with the ends of notes.
 
     Args:
         clock: session time.
@@ -104,6 +108,8 @@ class OutputScheduler:
         self._paces: dict[str, _Pace] = {}
         self._retry_at: dict[int, int] = {}
         self._backoff: dict[int, int] = {}
+        self._owed: list[dict[object, Callable[[], None]]] = [{} for _ in bridges]
+        """What each bridge must still be told, whatever else it misses: the newest of each, in order."""
         self._on_status: Callable[[Sequence[StatusEvent]], None] | None = None
 
     def put(self, events: Iterable[OutputEvent]) -> None:
@@ -290,33 +296,50 @@ class OutputScheduler:
         self._send(frame)
 
     def _send(self, event: OutputEvent) -> None:
+        owed_as = _owed_as(event)
         for index, bridge in enumerate(self._bridges):
             if isinstance(event, NoteEvent) and index in self._ahead:
                 continue
-            self._try(index, partial(bridge.send, event))
+            self._try(index, partial(bridge.send, event), owed_as)
 
     def _send_ahead(self, note: NoteEvent) -> None:
         at_ns = self._send_time(note)
         for index, bridge in self._ahead.items():
-            self._try(index, partial(bridge.send_ahead, note, at_ns))
+            self._try(index, partial(bridge.send_ahead, note, at_ns), _owed_as(note))
 
-    def _try(self, index: int, send: Callable[[], None]) -> None:
-        if self._retry_at.get(index, 0) > self._clock.now_ns():
+    def _try(self, index: int, send: Callable[[], None], owed_as: object) -> None:
+        owed = self._owed[index]
+        if owed_as is not None:
+            owed.pop(owed_as, None)
+            owed[owed_as] = send
+        if self._retry_at.get(index, 0) > self._clock.now_ns() and owed_as not in _STATES:
             return
+        for key in list(owed):
+            if not self._takes(index, owed[key]):
+                return
+            del owed[key]
+        if owed_as is None:
+            self._takes(index, send)
+
+    def _takes(self, index: int, send: Callable[[], None]) -> bool:
+        """Send; return whether the bridge has taken it."""
         try:
             send()
-            self._backoff.pop(index, None)
         except Trouble as trouble:
             self._tell(StatusEvent(self._clock.now_ns(), self._bridges[index].name, "error", str(trouble)))
         except Exception as error:  # on stage nothing raises; the other bridges go on
             self._fail(index, error)
+            return False
+        self._backoff.pop(index, None)
+        self._retry_at.pop(index, None)
+        return True
 
     def _fail(self, index: int, error: Exception) -> None:
         backoff = min(2 * self._backoff.get(index, _RETRY_NS // 2), _RETRY_MAX_NS)
         first = index not in self._backoff
         self._backoff[index] = backoff
         now_ns = self._clock.now_ns()
-        self._retry_at[index] = now_ns + backoff
+        self._retry_at[index] = now_ns + (_RETRY_NS if _STATES & self._owed[index].keys() else backoff)
         self._metrics.count("bridge_errors")
         if first:
             message = f"{type(error).__name__}: {error}; trying again"
@@ -326,6 +349,15 @@ class OutputScheduler:
         self.put([status])
         if self._on_status is not None:
             self._on_status([status])
+
+
+def _owed_as(event: OutputEvent) -> object:
+    """Return under which name a bridge that cannot take an event is owed it; None: it may miss it."""
+    if isinstance(event, ControlEvent) and event.name in _STATES:
+        return event.name
+    if isinstance(event, NoteEvent) and event.velocity == 0:
+        return event.channel, event.pitch
+    return None
 
 
 def _counted_as(performer: str) -> str:

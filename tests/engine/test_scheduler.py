@@ -152,6 +152,49 @@ def test_a_failing_bridge_is_reported_once_and_tried_again() -> None:
     assert broken.poses(), "and it is back"
 
 
+def test_panic_blackout_and_the_ends_of_notes_reach_a_bridge_that_has_failed() -> None:
+    stage = Stage()
+    listener, put = stage.listener, stage.scheduler.put
+
+    def took() -> list[tuple[int, str | int]]:
+        told: list[tuple[int, str | int]] = []
+        for at_ns, event in listener.got:
+            if isinstance(event, ControlEvent):
+                told.append((at_ns // MS, f"{event.name} {event.value}"))
+            elif isinstance(event, NoteEvent):
+                told.append((at_ns // MS, event.pitch * (1 if event.velocity else -1)))
+        return told
+
+    # A fault of a moment: what may not be missed is not.
+    listener.broken = True
+    put([NoteEvent(10 * MS, 0, 0, 60, 100, MS)])
+    stage.run_to(20 * MS)
+    listener.broken = False
+    put([ControlEvent(20 * MS, "energy", 0.7), ControlEvent(20 * MS, "blackout", 1.0)])
+    stage.run_to(30 * MS)
+    assert took() == [(21, "blackout 1.0")]
+    put([ControlEvent(30 * MS, "blackout", 0.0), NoteEvent(40 * MS, 0, 0, 61, 100, MS)])
+    stage.run_to(50 * MS)
+    assert took()[1:] == [(31, "blackout 0.0"), (40, 61)], "and who takes that is left alone no longer"
+
+    # A long one: the newest of each, in order, as soon as it takes something again; of a note that it missed nothing.
+    listener.got.clear()
+    listener.broken = True
+    for second in range(1, 31):
+        put([NoteEvent(second * 1000 * MS, 0, 0, 61, 100, MS)])
+    put([NoteEvent(20_000 * MS, 0, 0, 61, 0, 0)])
+    stage.run_to(20_500 * MS)
+    put([ControlEvent(20_500 * MS, "blackout", 1.0), ControlEvent(20_500 * MS, "panic")])
+    stage.run_to(20_600 * MS)
+    put([ControlEvent(20_600 * MS, "blackout", 0.0), ControlEvent(20_600 * MS, "hold", 1.0)])
+    put([pose(index * FRAME) for index in range(1300, 1320)])
+    stage.run_to(20_700 * MS)
+    listener.broken = False
+    stage.run_to(22_000 * MS)
+    assert [what for _, what in took()] == [-61, "panic None", "blackout 0.0"]
+    assert took()[0][0] <= 20_700 + 250 + FRAME // MS
+
+
 def test_a_bridge_that_goes_on_is_heard_by_the_operator_and_not_left_alone() -> None:
     stage = Stage()
     told: list[StatusEvent] = []

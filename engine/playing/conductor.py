@@ -29,6 +29,8 @@ _LOST_NS = 2 * NS_PER_S
 _BEATS_PER_BAR = 4.0
 # From this confidence on a beat that is heard is one to play to.
 _CONFIDENT = 0.3
+# What another program that leads says itself: with every word of it a performer's would be undone.
+_LEADERS_OWN = frozenset({"tap", "tempo", "double", "half", "downbeat"})
 _SOURCES = {"link": "Ableton Link", "midi-clock": "MIDI clock"}
 
 
@@ -116,7 +118,13 @@ class Conductor:
             self._follower.control(ControlEvent(downbeat_ns, "downbeat"))
 
     def control(self, event: ControlEvent) -> None:
-        """Take a performer's wish about the beat."""
+        """Take a performer's wish about the beat.
+
+        Raises:
+            ValueError: another program leads, and says that itself.
+        """
+        if self._referred_ns is not None and event.name in _LEADERS_OWN:
+            raise ValueError(f"control '{event.name}' is {_SOURCES[self.leader]}'s, which leads; nudge shifts the beat")
         self._follower.control(event)
 
     def advance(self, now_ns: int) -> BeatState:

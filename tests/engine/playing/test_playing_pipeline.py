@@ -370,6 +370,28 @@ class TestWhoLeads:
         assert (late - nudge + 0.5) % 1.0 - 0.5 == pytest.approx(0.0, abs=0.01)
         assert [beat.bar_beat for beat in beats] == [round(b - nudge) % 4 + 1 for b in late]
 
+    @pytest.mark.parametrize("leader", ["midi-clock", "link"])
+    @pytest.mark.parametrize("name", ["tempo", "double", "half", "downbeat", "tap"])
+    def test_what_the_program_that_leads_says_itself_is_refused_aloud_until_it_is_gone(
+        self, leader: str, name: str
+    ) -> None:
+        core = make_playing(None, f'band.leader="{leader}"')
+        clock: list[Observation] = [
+            TempoReference(round(t * NS_PER_S), 2.0 * t, 120.0, leader) for t in np.arange(0.0, 6.0, 0.05)
+        ]
+        value = 90.0 if name == "tempo" else None
+        controls: list[Observation] = [at(4.2 + 0.8 * index, name, value) for index in range(4)]
+        events = run(core, mixed([*dance(6.0)], clock, [at(3.0, "nudge", 0.25)], controls))
+        assert [e.name for e in events if isinstance(e, ControlEvent)] == ["nudge"], "what has no effect is not echoed"
+        refused = statuses(events, "warning")
+        assert 2 <= len(refused) <= 4
+        assert all(f"'{name}' is " in message and "leads" in message for message in refused)
+        assert core.beat.timeline.tempo_bpm == pytest.approx(120.0, rel=1e-3)
+        assert core.beat.timeline.beat_at(6 * NS_PER_S) % 1.0 == pytest.approx(0.75, abs=0.01), "the nudge stands"
+        # Whoever led is gone: the performer's word counts again.
+        after = run(core, mixed([*dance(4.0, start_s=6.0)], [at(9.0, name, value)]))
+        assert name in [e.name for e in after if isinstance(e, ControlEvent)]
+
     def test_another_source_is_not_heeded(self) -> None:
         core = make_playing()
         references: list[Observation] = [TempoReference(t * 50 * MS, t * 0.15, 180.0, "link") for t in range(100)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.all_or_nothing import all_or_nothing
 from engine.body.bvh import write_bvh
 from engine.body.skeleton import forward_kinematics
 from engine.errors import UserError
@@ -67,7 +68,7 @@ def collect(
 
 
 def write_dance(folder: Path, poses: list[PoseFrame], beats: list[BeatEvent], fps: float) -> None:
-    """Write `dance.npz`, `dance.bvh` and `beats.csv`; with a crowd also `crowd.npz`.
+    """Write `dance.npz`, `dance.bvh` and `beats.csv`; with a crowd also `crowd.npz`; all or none.
 
     `crowd.npz` has `time_s (T,)`, `rotations (T, N, 24, 3)` and `translation_m (T, N, 3)`: N dancers in their places.
 
@@ -82,36 +83,36 @@ def write_dance(folder: Path, poses: list[PoseFrame], beats: list[BeatEvent], fp
     translation_m = np.stack([pose.translation_m for pose in poses])
     joints_m, _ = forward_kinematics(rotations, translation_m)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            folder / "dance.npz",
-            time_s=np.array([pose.time_ns for pose in poses]) / NS_PER_S,
-            rotations=rotations,
-            translation_m=translation_m,
-            joints_m=joints_m.astype(np.float32),
-        )
-        if crowd:
-            names = sorted({pose.performer for pose in crowd}, key=int)
-            rows = {name: [pose for pose in crowd if pose.performer == name] for name in names}
+        with all_or_nothing(folder) as place:
             np.savez(
-                folder / "crowd.npz",
-                time_s=np.array([pose.time_ns for pose in rows[names[0]]]) / NS_PER_S,
-                rotations=np.stack([[pose.rotations for pose in rows[name]] for name in names], axis=1),
-                translation_m=np.stack([[pose.translation_m for pose in rows[name]] for name in names], axis=1),
+                place / "dance.npz",
+                time_s=np.array([pose.time_ns for pose in poses]) / NS_PER_S,
+                rotations=rotations,
+                translation_m=translation_m,
+                joints_m=joints_m.astype(np.float32),
             )
-        write_bvh(folder / "dance.bvh", rotations, translation_m, 1.0 / fps)
-        with (folder / "beats.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(BEAT_COLUMNS)
-            for beat in beats:
-                writer.writerow(
-                    (
-                        f"{beat.time_ns / NS_PER_S:.6f}",
-                        beat.beat_index,
-                        beat.bar_beat,
-                        f"{beat.tempo_bpm:.3f}",
-                        f"{beat.confidence:.3f}",
-                    )
+            if crowd:
+                names = sorted({pose.performer for pose in crowd}, key=int)
+                rows = {name: [pose for pose in crowd if pose.performer == name] for name in names}
+                np.savez(
+                    place / "crowd.npz",
+                    time_s=np.array([pose.time_ns for pose in rows[names[0]]]) / NS_PER_S,
+                    rotations=np.stack([[pose.rotations for pose in rows[name]] for name in names], axis=1),
+                    translation_m=np.stack([[pose.translation_m for pose in rows[name]] for name in names], axis=1),
                 )
+            write_bvh(place / "dance.bvh", rotations, translation_m, 1.0 / fps)
+            with (place / "beats.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(BEAT_COLUMNS)
+                for beat in beats:
+                    writer.writerow(
+                        (
+                            f"{beat.time_ns / NS_PER_S:.6f}",
+                            beat.beat_index,
+                            beat.bar_beat,
+                            f"{beat.tempo_bpm:.3f}",
+                            f"{beat.confidence:.3f}",
+                        )
+                    )
     except OSError as error:
         raise UserError(f"cannot write into {folder}", error.strerror or str(error)) from error

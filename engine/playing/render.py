@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from engine.all_or_nothing import all_or_nothing
 from engine.errors import UserError
 from engine.features import HOP_NS
 from engine.playing.score_file import TempoPoint, tempo_points, write_music
@@ -99,17 +100,17 @@ def perform(
 
 
 def write_performance(folder: Path, performance: Performance, programs: Mapping[str, int]) -> list[NoteEvent]:
-    """Write `music.mid`, `notes.csv` and `poses.npz`; return the notes as written.
+    """Write `music.mid`, `notes.csv` and `poses.npz`, all or none; return the notes as written.
 
     Raises:
         UserError: the folder cannot be written, or nobody was seen.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with all_or_nothing(folder) as place:
+            written = write_music(place, performance.notes, performance.tempo, programs)
+            write_poses(place / "poses.npz", performance.poses, performance.visibility)
     except OSError as error:
         raise UserError(f"cannot write into {folder}", error.strerror or str(error)) from error
-    written = write_music(folder, performance.notes, performance.tempo, programs)
-    write_poses(folder / "poses.npz", performance.poses, performance.visibility)
     return written
 
 

@@ -59,6 +59,7 @@ class MidiRecorder:
         """What is wrong and has not been reported yet."""
         self._last_beat: float | None = None
         self._shown_ns: int | None = None
+        """What the audience has come to, to a frame: everything leaves `output.latency_ms` before they hear it."""
         self._hush = Hush()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -96,7 +97,8 @@ class MidiRecorder:
                 self._last_beat = event.beat
                 self._note(_TEMPO, event.time_ns, event.beat, event.tempo_bpm)
         elif isinstance(event, ControlEvent) and self._hush.hear(event):
-            self._note(_CUT, event.time_ns)
+            # What is silenced now has been heard up to then.
+            self._note(_CUT, max(event.time_ns, self._shown_ns or event.time_ns))
         if self._trouble is not None:
             trouble, self._trouble = self._trouble, None
             raise Trouble(trouble)

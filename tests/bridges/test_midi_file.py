@@ -14,7 +14,10 @@ import pytest
 
 from bridges import midi_file
 from bridges.midi_file import MidiRecorder
+from engine.clock import VirtualClock
 from engine.errors import Trouble, UserError
+from engine.metrics import Metrics
+from engine.scheduler import OutputScheduler, Timing
 from engine.types import ClockEvent, ControlEvent, NoteEvent
 from tests.waiting import wait_until
 
@@ -67,6 +70,26 @@ def test_panic_cuts_what_sounds_and_blackout_is_silent(tmp_path: Path) -> None:
     (lead,) = pretty_midi.PrettyMIDI(str(tmp_path / "show.mid")).instruments
     heard = [(note.pitch, round(note.start, 2), round(note.end, 2)) for note in lead.notes]
     assert heard == [(70, 1.0, 1.5), (71, 2.0, 2.2), (73, 4.0, 4.2)]
+
+
+def test_what_was_sent_ahead_of_the_audience_is_cut_where_they_hear_it_end(tmp_path: Path) -> None:
+    recorder = MidiRecorder(tmp_path / "show.mid")
+    recorder.open(lambda control: None)
+    clock, latency_ns = VirtualClock(), 300 * MS
+    scheduler = OutputScheduler(clock, [recorder], Metrics(), Timing(16 * MS, latency_ns, 0))
+    scheduler.put(NoteEvent(time_ms * MS, 0, 2, time_ms // 100, 90, 800 * MS) for time_ms in (1000, 2000, 2200, 3100))
+    scheduler.put(ClockEvent(frame * 10 * MS, 0, frame / 50, 0.0, 120.0, 1.0) for frame in range(400))
+    while clock.now_ns() < 3600 * MS:
+        clock.advance(5 * MS)
+        if clock.now_ns() == 2000 * MS:  # the audience is about to hear the second note, the third has been sent
+            scheduler.put([ControlEvent(clock.now_ns(), "blackout", 1.0)])
+        if clock.now_ns() == 2500 * MS:
+            scheduler.put([ControlEvent(clock.now_ns(), "blackout", 0.0)])
+        scheduler.run_due()
+    recorder.close()
+    (lead,) = pretty_midi.PrettyMIDI(str(tmp_path / "show.mid")).instruments
+    assert [note.pitch for note in lead.notes] == [10, 20, 22, 31]
+    assert [note.end for note in lead.notes] == pytest.approx([1.8, 2.3, 2.3, 3.9], abs=0.011), "to a frame"
 
 
 def test_a_killed_show_is_made_into_a_file_by_the_next(tmp_path: Path) -> None:

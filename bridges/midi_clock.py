@@ -206,13 +206,15 @@ class MidiClockSensor:
                 continue
             try:
                 if self._port is not None:
-                    if self._port_name not in map(stable_name, input_names()):
+                    # With its numbers: one that was plugged in again meanwhile is another.
+                    if self._port_name not in input_names():
                         self._close()
-                        self._say("warning", f"{self._port_name} vanished; it is listened to again when it is back")
+                        name = stable_name(self._port_name)
+                        self._say("warning", f"{name} vanished; it is listened to again when it is back")
                     continue
                 self._port, self._port_name = open_input(self._target, self._hear)
                 patience_s = _LOOK_S
-                self._say("info", f"{self._port_name} is back")
+                self._say("info", f"{stable_name(self._port_name)} is back")
             except UserError as error:
                 _log.debug("midi clock: %s", error)
                 patience_s = min(2 * patience_s, _LOOK_MAX_S)

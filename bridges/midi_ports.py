@@ -55,13 +55,14 @@ class _MidoPort:
 
     Args:
         port: open.
-        name: as the system has it, without what changes when it is plugged in again.
+        name: as the system has it.
         listed: returns the names there are now; None: it cannot vanish.
     """
 
     def __init__(self, port: Any, name: str, listed: Callable[[], Sequence[str]] | None) -> None:
-        self.name = name
+        self.name = stable_name(name)
         self._port = port
+        self._found_as = name
         self._listed = listed
 
     def send(self, message: bytes) -> None:
@@ -73,7 +74,8 @@ class _MidoPort:
     def gone(self) -> bool:
         if self._port.closed:
             return True
-        return self._listed is not None and self.name not in map(stable_name, self._listed())
+        # With its numbers: one that was plugged in again meanwhile is another, and so is a second of the same name.
+        return self._listed is not None and self._found_as not in self._listed()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -119,11 +121,11 @@ def open_output(target: str) -> OutputPort:
     found = find_name(target, names)
     if found is None:
         raise _missing("output", target, names)
-    return _MidoPort(_open(mido.open_output, found, virtual=False), stable_name(found), mido.get_output_names)
+    return _MidoPort(_open(mido.open_output, found, virtual=False), found, mido.get_output_names)
 
 
 def open_input(target: str, on_message: Callable[[Any], None]) -> tuple[Any, str]:
-    """Open an input (or "virtual:NAME") whose messages are passed to `on_message`; return (port, its name).
+    """Open an input (or "virtual:NAME") whose messages are passed to `on_message`; return (port, as it is listed).
 
     Threads: `on_message` is called on the back end's.
 
@@ -137,7 +139,7 @@ def open_input(target: str, on_message: Callable[[Any], None]) -> tuple[Any, str
     found = find_name(target, names)
     if found is None:
         raise _missing("input", target, names)
-    return _open(mido.open_input, found, virtual=False, callback=on_message), stable_name(found)
+    return _open(mido.open_input, found, virtual=False, callback=on_message), found
 
 
 def output_names() -> list[str]:

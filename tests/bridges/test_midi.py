@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges import midi_worker
+from bridges import midi_ports, midi_worker
 from bridges.midi import MidiBridge
 from bridges.midi_notes import NotePlayer
 from bridges.midi_ports import find_name, stable_name
@@ -419,3 +419,22 @@ def test_ports_are_found_by_a_part_of_their_name() -> None:
     assert find_name("through", names) == names[0]
     assert find_name("drum machine", names) is None
     assert stable_name(names[1]) == "Synth B:Synth B MIDI 1"
+
+
+def test_a_port_that_was_plugged_in_again_meanwhile_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Port:
+        closed = False
+
+        def close(self) -> None: ...
+
+    names = ["Synth B:Synth B MIDI 1 24:0", "Synth B:Synth B MIDI 1 32:0"]
+    monkeypatch.setattr(midi_ports, "_SETTLE_S", 0.0)
+    monkeypatch.setattr(midi_ports.mido, "get_output_names", lambda: list(names))
+    monkeypatch.setattr(midi_ports.mido, "open_output", lambda name, virtual: Port())
+    port = midi_ports.open_output("synth b")
+    assert port.name == "Synth B:Synth B MIDI 1"
+    names.insert(0, "Drums:Drums MIDI 1 20:0")
+    assert not port.gone()
+    names.remove("Synth B:Synth B MIDI 1 24:0")
+    assert port.gone(), "the other of that name is not the one that is open"
+    assert not midi_ports.open_output(port.name).gone()

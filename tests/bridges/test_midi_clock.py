@@ -8,11 +8,12 @@ import mido
 import numpy as np
 import pytest
 
-from bridges import midi_clock
+from bridges import midi_clock, midi_ports
 from bridges.midi_clock import ClockReader, MidiClockSensor
 from engine.clock import VirtualClock
 from engine.errors import UserError
 from engine.types import Observation, StatusEvent, TempoReference
+from tests.waiting import wait_until
 
 MS = 1_000_000
 
@@ -202,6 +203,44 @@ def test_the_sensor_delivers_what_a_port_says(monkeypatch: pytest.MonkeyPatch) -
     assert references[-1].beat == pytest.approx(3.75, abs=1e-3)
     assert references[-1].source == "midi-clock"
     assert not opened
+
+
+class Box:
+    """A sequencer at a port of the system."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names = ["Box:Box MIDI 1 24:0"]
+        self.opened: list[str] = []
+        self.failures: list[Exception] = []
+        self.reports: list[StatusEvent] = []
+        monkeypatch.setattr(mido, "get_input_names", lambda: list(self.names))
+        monkeypatch.setattr(mido, "open_input", self._open)
+        monkeypatch.setattr(midi_ports, "_SETTLE_S", 0.0)
+        monkeypatch.setattr(midi_clock, "_LOOK_S", 0.001)
+
+    def _open(self, name: str, virtual: bool, callback: Callable[[mido.Message], None]) -> Box:
+        if self.failures:
+            raise self.failures.pop()
+        self.opened.append(name)
+        return self
+
+    def close(self) -> None: ...
+
+    def said(self) -> list[str]:
+        return [report.message.split(";")[0] for report in self.reports]
+
+
+def test_a_clock_that_was_plugged_in_again_meanwhile_is_listened_to_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Box(monkeypatch)
+    sensor = MidiClockSensor("box", VirtualClock())
+    sensor.start(lambda observation: None, box.reports.append)
+    box.names[0] = "Box:Box MIDI 1 28:0"
+    try:
+        wait_until(lambda: len(box.said()) == 2, box.said)
+    finally:
+        sensor.stop()
+    assert box.opened == ["Box:Box MIDI 1 24:0", "Box:Box MIDI 1 28:0"]
+    assert box.said() == ["Box:Box MIDI 1 vanished", "Box:Box MIDI 1 is back"]
 
 
 def test_a_port_that_is_not_there_is_the_users_to_mend() -> None:

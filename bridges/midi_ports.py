@@ -157,7 +157,7 @@ def _listed(names: Callable[[], Sequence[str]]) -> list[str]:
         return list(names())
     except ImportError as error:
         raise UserError("no MIDI without python-rtmidi", _INSTALL) from error
-    except OSError as error:  # rtmidi's SystemError is one: no ALSA sequencer
+    except Exception as error:  # rtmidi has errors of every kind; of no ALSA sequencer, an OSError
         raise _no_midi(error) from error
 
 
@@ -174,7 +174,7 @@ def _open(opener: Callable[..., Any], name: str, virtual: bool, callback: Callab
         raise UserError("no MIDI without python-rtmidi", _INSTALL) from error
     except NotImplementedError as error:
         raise UserError("this system makes no virtual MIDI ports", "use a loopback driver such as loopMIDI") from error
-    except OSError as error:
+    except Exception as error:  # rtmidi has errors of every kind; of a port that has just vanished, a ValueError
         if "sequencer" in str(error):
             raise _no_midi(error) from error
         raise UserError(f"MIDI port '{name}' cannot be opened ({error})", "close the program that uses it") from error

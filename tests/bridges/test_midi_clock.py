@@ -243,6 +243,19 @@ def test_a_clock_that_was_plugged_in_again_meanwhile_is_listened_to_again(monkey
     assert box.said() == ["Box:Box MIDI 1 vanished", "Box:Box MIDI 1 is back"]
 
 
+def test_a_port_that_vanishes_while_it_is_opened_does_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Box(monkeypatch)
+    sensor = MidiClockSensor("box", VirtualClock())
+    sensor.start(lambda observation: None, box.reports.append)
+    box.failures += [ValueError("invalid port number"), RuntimeError("a driver's own")]
+    box.names[0] = "Box:Box MIDI 1 28:0"
+    try:
+        wait_until(lambda: len(box.said()) == 2, box.said)
+    finally:
+        sensor.stop()
+    assert box.opened[-1] == "Box:Box MIDI 1 28:0"
+
+
 def test_a_port_that_is_not_there_is_the_users_to_mend() -> None:
     with pytest.raises(UserError, match=r"no MIDI input 'no such sequencer'|this system has no MIDI") as caught:
         MidiClockSensor("no such sequencer", VirtualClock()).start(lambda o: None, lambda e: None)

@@ -23,6 +23,10 @@ _LARGEST_BYTES = 2 << 30
 _MOST_FRAMES = 10_000_000
 _FARTHEST_M = 1000.0
 _LONGEST_S = 1e6
+_FASTEST_HZ = 10_000.0
+"""Ten times what the fastest motion capture gives: faster times are of another unit, or none at all."""
+_LONGEST_REST_S = 3600.0
+"""Nobody is waited for so long: where the file's time leaps by more, it was stuck together."""
 _LONGEST_SLEEP_NS = 20_000_000
 _LATE_NS = NS_PER_S // 2
 _DOWN_M, _OFF_M = 0.03, 0.08
@@ -141,6 +145,8 @@ def _checked(path: Path, arrays: dict[str, NDArray[np.generic]]) -> RecordedPose
     time_s = values["time_s"]
     if np.abs(time_s).max() > _LONGEST_S or (np.diff(time_s) <= 0.0).any():
         raise UserError(f"{path}: 'time_s' does not increase", _FORMATS)
+    if frames > 1 and (frames - 1) / (time_s[-1] - time_s[0]) > _FASTEST_HZ:
+        raise UserError(f"{path}: 'time_s' holds more than {_FASTEST_HZ:.0f} poses a second", "give it in seconds")
     if np.abs(values["translation_m"]).max() > _FARTHEST_M or np.abs(values["rotations"]).max() > _FARTHEST_M:
         raise UserError(f"{path}: poses beyond {_FARTHEST_M:.0f} m or rad", _FORMATS)
     rotations = values["rotations"].astype(np.float32)
@@ -148,12 +154,22 @@ def _checked(path: Path, arrays: dict[str, NDArray[np.generic]]) -> RecordedPose
     if "contacts" not in values:
         values["contacts"] = _contacts(rotations, translation_m)
     return RecordedPoses(
-        time_s,
+        _without_leaps(time_s),
         rotations,
         translation_m,
         np.clip(values["contacts"], 0.0, 1.0).astype(np.float32),
         np.clip(values.get("visibility", np.ones(frames)), 0.0, 1.0).astype(np.float32),
     )
+
+
+def _without_leaps(time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the times of a file that was stuck together as of one dance."""
+    steps = np.diff(time_s)
+    leaps = steps > _LONGEST_REST_S
+    if not leaps.any():
+        return time_s
+    steps[leaps] = 1.0 if leaps.all() else np.median(steps[~leaps])
+    return np.concatenate([time_s[:1], time_s[0] + np.cumsum(steps)])
 
 
 def _contacts(rotations: NDArray[np.float32], translation_m: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import threading
 import zipfile
@@ -12,9 +13,10 @@ import pytest
 
 from engine.clock import VirtualClock
 from engine.errors import UserError
+from engine.playing.render import with_heartbeats
 from engine.seeing import poses_file
 from engine.seeing.poses_file import PosesFileSensor, read_poses, write_poses
-from engine.types import NS_PER_S, Observation, PoseFrame, StatusEvent
+from engine.types import NS_PER_S, Heartbeat, Observation, PoseFrame, StatusEvent
 from tests.waiting import PATIENCE_S, wait_until
 
 
@@ -82,6 +84,8 @@ def broken(kind: str) -> dict[str, np.ndarray]:
         content["rotations"] = content["rotations"][:, :22]
     elif kind == "backwards":
         content["time_s"] = content["time_s"][::-1].copy()
+    elif kind == "at once":
+        content["time_s"] = 1.0 + np.arange(20) * 1e-12
     elif kind == "far":
         content["translation_m"][0] = 1e9
     elif kind == "text":
@@ -99,12 +103,29 @@ def broken(kind: str) -> dict[str, np.ndarray]:
         ("missing", "has no rotations"), ("nan", "'rotations' holds values that are not finite"),
         ("shape", "'rotations' is float32"), ("backwards", "does not increase"), ("far", "beyond 1000 m"),
         ("text", "'time_s' is"), ("empty", "'time_s' is not a list"), ("short", "'translation_m' is float32"),
+        ("at once", "more than 10000 poses a second"),
     ],
 )  # fmt: skip
 def test_arrays_that_are_wrong_are_named(tmp_path: Path, kind: str, words: str) -> None:
     np.savez(tmp_path / "poses.npz", **broken(kind))
     with pytest.raises(UserError, match=words):
         read_poses(tmp_path / "poses.npz")
+
+
+def test_a_file_that_was_stuck_together_goes_on_where_its_time_leaps(tmp_path: Path) -> None:
+    content = arrays()
+    content["time_s"][5:] += 1800.0  # somebody was waited for
+    content["time_s"][10:] += 9 * 86400.0
+    np.savez(tmp_path / "poses.npz", **content)
+    frames = read_poses(tmp_path / "poses.npz").frames()
+    steps_s = np.diff([frame.time_ns for frame in frames]) / NS_PER_S
+    assert steps_s[4] == pytest.approx(1800.0 + 1 / 60)
+    assert np.delete(steps_s, 4) == pytest.approx(1 / 60, abs=1e-6)
+    beats = itertools.islice(with_heartbeats(frames), 200_000)
+    assert 180_000 < sum(isinstance(observation, Heartbeat) for observation in beats) < 190_000
+    lone = {name: array[:2] for name, array in arrays().items()} | {"time_s": np.array([0.0, 86400.0])}
+    np.savez(tmp_path / "lone.npz", **lone)
+    assert read_poses(tmp_path / "lone.npz").frames()[-1].time_ns == NS_PER_S
 
 
 def test_files_that_are_no_archive_are_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

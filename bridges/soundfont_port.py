@@ -22,7 +22,7 @@ from engine.types import TRIGGER_CHANNEL
 _INSTALL = "pip install --no-deps tinysoundfont"
 # What one instrument may use; older voices give way. 96 cost a tenth of a core.
 _MAX_VOICES = 96
-# Triggers strike drums too, unless the show gives their channel a program.
+# Triggers strike drums too.
 _DRUM_CHANNELS = (9, TRIGGER_CHANNEL)
 _BLOCK = 256
 _LATENCY_S = 0.03
@@ -94,7 +94,7 @@ class Soundfont:
         elif kind in (0x80, 0x90):
             self._synth.noteoff(channel, message[1])
         elif kind == 0xC0:
-            self._synth.program_change(channel, message[1], channel == _DRUM_CHANNELS[0])
+            self._synth.program_change(channel, message[1], channel in _DRUM_CHANNELS)
         elif kind == 0xB0 and message[1] == 120:
             self._synth.sounds_off(channel)
         elif kind == 0xB0 and message[1] == 123:

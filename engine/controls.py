@@ -55,19 +55,22 @@ CONTROLS: dict[str, Control] = {
 BAND_CONTROLS = frozenset({"key", "density", "register", "triggers"} | {f"mute_{voice}" for voice in VOICES})
 """Those of a show in which a band plays."""
 _REPEATED_NS = 1_000_000_000
+# More refusals than these within that time are read by nobody: there are not so many controls.
+_TOLD_AT_ONCE = 32
 
 
 class Refusals:
-    """Says which refusals are news: a patch that repeats a mistake must not fill every screen. Deterministic."""
+    """Says which refusals are news: a patch that repeats mistakes must not fill every screen. Deterministic."""
 
     def __init__(self) -> None:
-        self._message, self._time_ns = "", 0
+        self._told: dict[str, int] = {}
 
     def is_news(self, message: str, time_ns: int) -> bool:
         """Return whether a refusal is to be told: not if the same was told within the last second."""
-        if message == self._message and abs(time_ns - self._time_ns) < _REPEATED_NS:
+        self._told = {told: at_ns for told, at_ns in self._told.items() if abs(time_ns - at_ns) < _REPEATED_NS}
+        if message in self._told or len(self._told) >= _TOLD_AT_ONCE:
             return False
-        self._message, self._time_ns = message, time_ns
+        self._told[message] = time_ns
         return True
 
 

@@ -205,6 +205,19 @@ def test_a_mistake_that_is_repeated_is_told_once_a_second() -> None:
     assert [type(e) for e in pipeline.push(ControlEvent(249 * NS_PER_S // 100, "dance!", 1.0))] == [StatusEvent]
 
 
+def test_mistakes_that_are_repeated_in_turn_are_each_told_once_a_second() -> None:
+    pipeline = make_pipeline()
+    mistakes = [("style", "breakdance"), ("key", "H"), ("triggers", "free")]
+    told = [
+        event.message
+        for hundredth in range(249)
+        for event in pipeline.push(ControlEvent(hundredth * NS_PER_S // 100, *mistakes[hundredth % 3]))
+    ]
+    assert len(told) == 9
+    names = [("style", f"dance {number}") for number in range(200)]
+    assert sum(len(pipeline.push(ControlEvent(10 * NS_PER_S, *mistake))) for mistake in names) == 32
+
+
 def test_a_scene_sets_several_things() -> None:
     settings = ShowSettings.model_validate({"scenes": {"end": {"style": "waltz", "energy": 0.2}}})
     pipeline = make_pipeline(settings=settings)

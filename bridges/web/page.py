@@ -23,14 +23,27 @@ class Page:
     def __init__(self, socket_: web.WebSocketResponse, transport: asyncio.Transport) -> None:
         self.socket = socket_
         self.transport = transport
-        self.texts: deque[str] = deque(maxlen=_QUEUED_TEXTS)
+        self._texts: deque[tuple[str, str]] = deque()
         self.wake = asyncio.Event()
         self.sent: dict[str, int] = {}
         """Index of the last pose sent, by performer."""
         self.controls = ControlLimiter(_CONTROL_RATE, _CONTROL_BURST)
         self.flood = TokenBucket(_FLOOD_RATE, _FLOOD_BURST)
 
-    def tell(self, text: str) -> None:
-        """Queue a text message; the oldest gives way."""
-        self.texts.append(text)
+    def tell(self, text: str, state: str = "") -> None:
+        """Queue a text message; if too many wait, the oldest gives way that says no state, or one that has changed.
+
+        Args:
+            text: JSON.
+            state: name of what it says how it is: a page that was behind is told that all the same.
+        """
+        self._texts.append((state, text))
+        if len(self._texts) > _QUEUED_TEXTS:
+            newest = {name: index for index, (name, _) in enumerate(self._texts)}
+            outdated = (index for index, (name, _) in enumerate(self._texts) if not name or newest[name] != index)
+            del self._texts[next(outdated, 0)]
         self.wake.set()
+
+    def next_text(self) -> str | None:
+        """Return the next text message, which waits no longer; None: there is none."""
+        return self._texts.popleft()[1] if self._texts else None

@@ -269,9 +269,9 @@ class WebBridge:
             with contextlib.suppress(OSError):
                 raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         page = Page(ws, transport)
-        page.tell(self._hello())
+        page.tell(self._hello(), "hello")
         if len(self._dancers) > 1:
-            page.tell(messages.performers_json(self._dancers))
+            page.tell(messages.performers_json(self._dancers), "performers")
         for status in self._latest_status.values():
             page.tell(status)
         self._pages.add(page)
@@ -301,8 +301,8 @@ class WebBridge:
             while True:
                 await page.wake.wait()
                 page.wake.clear()
-                while page.texts:
-                    await page.socket.send_str(page.texts.popleft())
+                while (text := page.next_text()) is not None:
+                    await page.socket.send_str(text)
                 if page.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES * len(self._packed):
                     continue
                 for name, (index, message) in tuple(self._packed.items()):
@@ -325,14 +325,15 @@ class WebBridge:
                 break
             text = self._encode(event)
             if text is not None:
+                state = f"control {event.name}" if isinstance(event, ControlEvent) else ""
                 for page in self._pages:
-                    page.tell(text)
+                    page.tell(text, state)
         if not self._pages:
             return
         if len(self._dancers) > self._told_dancers:
             self._told_dancers = len(self._dancers)
             for page in self._pages:
-                page.tell(messages.performers_json(self._dancers))
+                page.tell(messages.performers_json(self._dancers), "performers")
         fresh = False
         for name, (frame, clock, index) in tuple(self._poses.items()):
             packed = self._packed.get(name)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import aiohttp
 import numpy as np
 import pytest
 
-from bridges.web import messages
+from bridges.web import WebBridge, messages
+from bridges.web.page import Page
 from engine.body import skeleton
+from engine.clock import VirtualClock
 from engine.types import BeatEvent, ClockEvent, ControlEvent, MetricsEvent, NoteEvent, PoseFrame, StatusEvent
 from tests.bridges.web.visitors import SECOND, Stage, enter, pong, pose_at, receive_json, receive_pose
 from tests.waiting import PATIENCE_S
@@ -200,3 +204,23 @@ def _pose_offsets(stream: bytes) -> Iterator[int]:
         if opcode == 2:
             yield at
         at += length
+
+
+def test_a_page_that_was_behind_is_told_how_things_are() -> None:
+    bridge, page = WebBridge(clock=VirtualClock()), Page(Mock(), Mock())
+    bridge._pages.add(page)
+    bridge.send(ControlEvent(0, "energy", 0.1))
+    bridge.send(ControlEvent(0, "blackout", 1.0))
+    for number in range(600):
+        bridge.send(NoteEvent(number, 0, 0, 60, 100, 1))
+        if number == 300:
+            bridge.send(ControlEvent(0, "energy", 0.9))
+            bridge.send(ControlEvent(0, "panic"))
+        bridge._drain()
+    told = []
+    while (text := page.next_text()) is not None:
+        told.append(json.loads(text))
+    assert len(told) == 256, "a page that never reads does not fill the memory"
+    controls = [(message["name"], message["value"]) for message in told if message["type"] == "control"]
+    assert controls == [("blackout", 1.0), ("energy", 0.9), ("panic", None)]
+    assert [message["type"] for message in told[-200:]] == ["note"] * 200

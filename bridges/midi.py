@@ -103,7 +103,11 @@ class MidiBridge:
             raise failure
 
     def send(self, event: OutputEvent) -> None:
-        """Hand one event over now. Raises OSError once when the port has vanished."""
+        """Hand one event over now.
+
+        Raises:
+            OSError: once when the port has vanished; or all notes must end, and the process cannot be told.
+        """
         if self._process is None:
             return
         if isinstance(event, NoteEvent):
@@ -111,8 +115,8 @@ class MidiBridge:
         elif isinstance(event, ClockEvent):
             if self._pulses:
                 self._tell_time(event)
-        elif isinstance(event, ControlEvent) and self._hush.hear(event):
-            self._write(SILENCE)
+        elif isinstance(event, ControlEvent) and self._hush.hear(event) and not self._write(SILENCE):
+            raise OSError("the MIDI process does not take that it must be silent")
         self._complain()
 
     def send_ahead(self, event: NoteEvent, at_ns: int) -> None:
@@ -171,15 +175,18 @@ class MidiBridge:
         duration_ns: int = 0,
         beat: float = 0.0,
         tempo_bpm: float = 0.0,
-    ) -> None:
+    ) -> bool:
+        """Hand a record over; return whether the process has got it."""
         process = self._process
         if process is None or process.stdin is None:
-            return
+            return False
         record = RECORD.pack(kind, channel, pitch, velocity, time_ns, duration_ns, beat, tempo_bpm)
         try:
             os.write(process.stdin.fileno(), record)
         except (OSError, ValueError):  # the process is gone (and will be back), or does not read
             self.dropped += kind == NOTE
+            return False
+        return True
 
     def _start(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(filter(None, (str(_PROJECT), os.environ.get("PYTHONPATH"))))

@@ -24,9 +24,11 @@ from bridges.midi_notes import NotePlayer
 from bridges.midi_ports import find_name, stable_name
 from bridges.midi_pulses import PulseTrain
 from bridges.midi_worker import NOTE, RECORD, Worker
-from engine.clock import SessionClock
+from engine.clock import SessionClock, VirtualClock
 from engine.errors import UserError
-from engine.types import ClockEvent, ControlEvent, NoteEvent
+from engine.metrics import Metrics
+from engine.scheduler import OutputScheduler, Timing
+from engine.types import ClockEvent, ControlEvent, NoteEvent, StatusEvent
 from tests.bridges.midi_receiver import SocketReceiver, sounding
 from tests.ports import unshared_port
 from tests.waiting import wait_until
@@ -381,6 +383,36 @@ def test_a_process_that_dies_is_started_again(receiver: SocketReceiver, bridge_t
         bridge.send(note(61, 10))
     bridge.send(note(62, 10))
     receiver.wait(lambda ms: any(m.type == "note_on" and m.note == 62 for m in ms))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals")
+def test_a_panic_that_a_hanging_process_cannot_take_is_not_lost(
+    receiver: SocketReceiver, bridge_to: Callable[..., MidiBridge]
+) -> None:
+    bridge = bridge_to(receiver.target)
+    clock = VirtualClock()
+    scheduler = OutputScheduler(clock, [bridge], Metrics(), Timing(16 * MS, 0, 0))
+    process = bridge._process
+    assert process is not None
+    bridge.send(note(60, 600_000))
+    receiver.wait(lambda ms: (0, 60) in sounding(ms))
+    process.send_signal(signal.SIGSTOP)
+    while not bridge.dropped:
+        bridge.send(note(61, 600_000))
+    scheduler.put([ControlEvent(0, "panic")])
+    scheduler.run_due()
+    process.send_signal(signal.SIGCONT)
+
+    def struck(messages: list[mido.Message]) -> bool:
+        return any(m.type == "note_on" and m.note == 61 for m in messages)
+
+    def silent() -> bool:
+        clock.advance(250 * MS)
+        scheduler.put([StatusEvent(0, "audio", "info", "time passes")])
+        scheduler.run_due()
+        return not sounding(receiver.wait(struck))
+
+    wait_until(silent)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")

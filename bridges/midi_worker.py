@@ -97,7 +97,9 @@ class Worker:
         if self._pulses is not None:
             self._pulses.run(now_ns)
         due_ns = min(self._player.due_ns() or 2**62, (self._pulses and self._pulses.due_ns()) or 2**62)
-        if now_ns >= self._look_ns and due_ns - now_ns > _QUIET_NS:
+        if now_ns >= self._look_ns:
+            if due_ns - now_ns <= _QUIET_NS:
+                return max(due_ns - time.perf_counter_ns(), 0) / 1e9  # it is looked after that
             self._look_ns = now_ns + _LOOK_NS
             if self._port is not None and _is_gone(self._port):
                 self._lose()

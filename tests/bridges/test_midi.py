@@ -281,6 +281,25 @@ def test_a_note_that_comes_too_late_does_not_overtake_the_end_of_the_one_before(
     assert (0, 40) in sounding(tape.messages)
 
 
+def test_while_something_is_due_soon_the_process_sleeps_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes before all other programs: while it asks again and again whether to look for its port, they wait."""
+    port = SimpleNamespace(name="port", send=lambda message: None, gone=lambda: True, close=lambda: None)
+    monkeypatch.setattr(midi_worker, "open_output", lambda target: port)
+    now_ns = 0
+    monkeypatch.setattr(midi_worker, "time", SimpleNamespace(perf_counter_ns=lambda: now_ns))
+    worker = Worker("port", {}, clock=False)
+    now_ns = 1498 * MS
+    worker.take(RECORD.pack(NOTE, 0, 40, 100, now_ns + 5 * MS, 60_000 * MS, 0.0, 0.0))
+    with worker.wake:
+        assert worker.step() == pytest.approx(0.002)
+        now_ns += 2 * MS
+        assert worker.step() == pytest.approx(0.003)
+        assert worker._port is not None
+        now_ns += 3 * MS
+        worker.step()
+        assert worker._port is None
+
+
 @pytest.mark.parametrize("control", [ControlEvent(0, "panic"), ControlEvent(0, "blackout", 1.0)])
 def test_panic_and_blackout_end_all_notes(
     control: ControlEvent, receiver: SocketReceiver, bridge_to: Callable[..., MidiBridge]

@@ -319,7 +319,11 @@ class BeatFollower:
     # ------------------------------------------------------------------------------------------- the performer
 
     def control(self, event: ControlEvent) -> None:
-        """Take a performer's wish: tap, nudge, tempo, double, half or downbeat; others are ignored."""
+        """Take a performer's wish: tap, nudge, tempo, double, half or downbeat; others are ignored.
+
+        Raises:
+            ValueError: twice or half the tempo is beyond what can be followed.
+        """
         value = event.value if isinstance(event.value, int | float) and math.isfinite(event.value) else None
         if event.name == "tap":
             self._tap(int(event.time_ns))
@@ -385,7 +389,8 @@ class BeatFollower:
     def _scale_period(self, factor: float) -> None:
         period = self._goal.period_ns * factor
         if not 60 / _FASTEST_BPM <= period / NS_PER_S <= 60 / _SLOWEST_BPM:
-            return
+            wish = "twice" if factor < 1.0 else "half"
+            raise ValueError(f"{wish} the tempo would not be within {_SLOWEST_BPM:.0f} and {_FASTEST_BPM:.0f} bpm")
         now, goal = self._now_ns, self._goal
         # Halving keeps the bar's first beat, or else the beat nearest to the wish.
         kept = round(goal.beat_at(now))

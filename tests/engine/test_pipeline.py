@@ -193,6 +193,17 @@ def test_a_wrong_control_is_refused_aloud_and_changes_nothing(name: str, value: 
     assert pipeline.metrics.counter("controls_refused") == 1
 
 
+@pytest.mark.parametrize(("bpm", "name"), [(210.0, "double"), (39.0, "half")])
+def test_a_tempo_that_cannot_be_followed_is_refused_aloud(bpm: float, name: str) -> None:
+    pipeline = make_pipeline()
+    pipeline.push(ControlEvent(0, "tempo", bpm))
+    (said,) = pipeline.push(ControlEvent(0, name))
+    assert isinstance(said, StatusEvent)
+    assert "within 20 and 400 bpm" in said.message
+    back = ControlEvent(0, "half" if name == "double" else "double")
+    assert pipeline.push(back) == [back]
+
+
 def test_a_mistake_that_is_repeated_is_told_once_a_second() -> None:
     pipeline = make_pipeline()
     told = [

@@ -52,6 +52,8 @@ CONTROLS: dict[str, Control] = {
 }
 
 
+STATES = frozenset({"panic", "blackout"})
+"""Those that put a stage out, and light it again: whatever else fails, every bridge gets them."""
 BAND_CONTROLS = frozenset({"key", "density", "register", "triggers"} | {f"mute_{voice}" for voice in VOICES})
 """Those of a show in which a band plays."""
 _REPEATED_NS = 1_000_000_000

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from engine.clock import Clock
+from engine.controls import STATES, Refusals
 from engine.inbox import Inbox
 from engine.metrics import Metrics
 from engine.priority import NICENESS, Rank, RealTime, ask_to_be_nice
@@ -88,6 +89,7 @@ class LiveRunner:
         self._stopping = threading.Event()
         self._took_place = False
         self._failure_told = False
+        self._failures = Refusals()
         self._thread = threading.Thread(target=self._run, name="core", daemon=True)
         self._last_audio_ns = 0
         self._fed_until_ns = 0
@@ -194,9 +196,14 @@ class LiveRunner:
         try:
             events = self._pipeline.push(observation)
         except Exception as error:  # a defect of ours must not end the show
-            _log.exception("the core failed on one observation")
             self._metrics.count("core_errors")
-            events = [StatusEvent(self._clock.now_ns(), "core", "error", f"{type(error).__name__}: {error}")]
+            now_ns, message = self._clock.now_ns(), f"{type(error).__name__}: {error}"
+            events = []
+            if self._failures.is_news(message, now_ns):
+                _log.exception("the core failed on one observation")
+                events.append(StatusEvent(now_ns, "core", "error", message))
+            if isinstance(observation, ControlEvent) and observation.name in STATES:
+                events.append(observation)  # what puts a stage out does so without the core
         self._publish(events)
         if self._recorder is not None:
             self._recorder.record(observation, events)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from engine.clock import Clock
+from engine.controls import STATES
 from engine.dancing.stand_in import StandIn
 from engine.errors import Trouble
 from engine.metrics import Metrics
@@ -27,8 +28,6 @@ _MAX_QUEUED = 20_000
 _OVERTAKEN_NS = NS_PER_S // 2
 # The thread ends after what it is sending; only a bridge that hangs holds it up for so long.
 _END_S = 10.0
-# What puts a stage out, and lights it again.
-_STATES = frozenset({"panic", "blackout"})
 # Who is seen and not made: shown as they come, at the camera's own rate. When nobody is seen, nobody is invented.
 _OBSERVED = frozenset({"camera"})
 
@@ -312,7 +311,7 @@ class OutputScheduler:
         if owed_as is not None:
             owed.pop(owed_as, None)
             owed[owed_as] = send
-        if self._retry_at.get(index, 0) > self._clock.now_ns() and owed_as not in _STATES:
+        if self._retry_at.get(index, 0) > self._clock.now_ns() and owed_as not in STATES:
             return
         for key in list(owed):
             if not self._takes(index, owed[key]):
@@ -339,7 +338,7 @@ class OutputScheduler:
         first = index not in self._backoff
         self._backoff[index] = backoff
         now_ns = self._clock.now_ns()
-        self._retry_at[index] = now_ns + (_RETRY_NS if _STATES & self._owed[index].keys() else backoff)
+        self._retry_at[index] = now_ns + (_RETRY_NS if STATES & self._owed[index].keys() else backoff)
         self._metrics.count("bridge_errors")
         if first:
             message = f"{type(error).__name__}: {error}; trying again"
@@ -353,7 +352,7 @@ class OutputScheduler:
 
 def _owed_as(event: OutputEvent) -> object:
     """Return under which name a bridge that cannot take an event is owed it; None: it may miss it."""
-    if isinstance(event, ControlEvent) and event.name in _STATES:
+    if isinstance(event, ControlEvent) and event.name in STATES:
         return event.name
     if isinstance(event, NoteEvent) and event.velocity == 0:
         return event.channel, event.pitch

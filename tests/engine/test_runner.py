@@ -196,6 +196,25 @@ def test_where_no_sound_comes_heartbeats_move_time_on() -> None:
     assert metrics.counter("core_errors") >= 21, "a defect is counted and the show goes on"
 
 
+def test_a_core_that_fails_at_everything_says_so_once_a_second_and_panic_reaches_the_bridges() -> None:
+    clock, metrics, core, source, drain = VirtualClock(), Metrics(), Pulse(), Source(), Drain()
+    core.fail = True
+    scheduler = OutputScheduler(SessionClock(), [drain], metrics, Timing(NS_PER_S // 60, 0, 0))
+    runner = LiveRunner(core, scheduler, [source], clock, metrics, heartbeat=True)
+    runner.start()
+    try:
+        for index in range(1, 251):
+            clock.advance(NS_PER_S // 100)
+            wait_until(lambda count=index: metrics.counter("core_errors") >= count, each_s=0.0005)
+        for name, value in (("panic", None), ("energy", 0.5), ("blackout", 1.0)):
+            source.deliver(ControlEvent(clock.now_ns(), name, value))
+        wait_until(lambda: any(isinstance(e, ControlEvent) and e.name == "blackout" for e in list(drain.events)))
+    finally:
+        runner.stop()
+    assert [event.name for event in drain.events if isinstance(event, ControlEvent)] == ["panic", "blackout"]
+    assert sum(isinstance(event, StatusEvent) for event in drain.events) == 3
+
+
 @pytest.mark.parametrize("delay_ms", [0, 200])
 def test_after_a_hole_sound_is_heard_again_however_late_it_arrives(delay_ms: int) -> None:
     clock, metrics, core, source = VirtualClock(), Metrics(), Pulse(), Source()

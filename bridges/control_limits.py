@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# What must work whatever else is sent, and how often a hand strikes it at most.
-_URGENT = frozenset({"panic", "blackout"})
+from engine.controls import STATES
+
+# How often a hand strikes at most what must work whatever else is sent.
 _URGENT_RATE, _URGENT_BURST = 10.0, 10.0
 
 
@@ -40,4 +41,4 @@ class ControlLimiter:
 
     def allow(self, name: str, now_s: float) -> bool:
         """Return whether one more control of that name is not too many."""
-        return (self._urgent if name in _URGENT else self._usual).take(now_s)
+        return (self._urgent if name in STATES else self._usual).take(now_s)

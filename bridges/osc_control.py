@@ -16,12 +16,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from bridges.control_limits import ControlLimiter
+from bridges.control_limits import ControlLimiter, TokenBucket
 from bridges.endpoint import Endpoint
 from bridges.osc_udp import LogLimiter
 from bridges.osc_wire import OscError, OscMessage, OscValue, decode
 from engine.clock import Clock
-from engine.controls import CONTROLS, ControlValue, coerce
+from engine.controls import CONTROLS, STATES, ControlValue, coerce
 from engine.errors import UserError
 from engine.types import NS_PER_S, ControlEvent, OutputEvent
 
@@ -32,6 +32,10 @@ _MAX_BYTES_PER_S = 500_000
 """A hundred faders sent sixty times a second are 300 kB/s; the worst packets of this many bytes cost 5 % of a core."""
 _PACKET_COST_BYTES = 64
 """Headers: what makes a flood of empty packets count."""
+_URGENT_BYTES = 128
+"""A packet with nothing but a panic or a blackout in it is not longer: of these a few are read in any flood."""
+_URGENT_ADDRESSES = tuple(f"{_PREFIX}{name}\0".encode() for name in STATES)
+_URGENT_PER_S, _URGENT_AT_ONCE = 10.0, 10.0
 _CONTROLS_PER_S, _CONTROLS_AT_ONCE = 200.0, 100.0
 """Three faders sent sixty times a second. Each costs the core what it takes to carry it out, and its echo to everybody;
 ten thousand a second, which those bytes hold, make a third of the poses late."""
@@ -74,6 +78,7 @@ class OscControl:
         self._limiter = LogLimiter()
         self._window_start_ns = 0
         self._window_bytes = 0
+        self._urgent = TokenBucket(_URGENT_PER_S, _URGENT_AT_ONCE)
         self._controls = ControlLimiter(_CONTROLS_PER_S, _CONTROLS_AT_ONCE)
         # In order of arrival: what is struck by a key of its own, of every other control the newest value by its name.
         # Between two packets only values wait here: a fader's last must not be lost, it says where the fader is.
@@ -145,7 +150,7 @@ class OscControl:
             self._window_start_ns = now_ns
             self._window_bytes = 0
         self._window_bytes += len(packet) + _PACKET_COST_BYTES
-        if self._window_bytes > _MAX_BYTES_PER_S:
+        if self._window_bytes > _MAX_BYTES_PER_S and not self._may_be_urgent(packet, now_ns):
             self._complain("flooded", f"more than {_MAX_BYTES_PER_S} bytes a second")
             return
         try:
@@ -166,6 +171,11 @@ class OscControl:
                 if name not in _STRUCK and self._wanted.pop(name, None) is not None:
                     self.counts["outdated"] += 1
                 self._wanted[object() if name in _STRUCK else name] = (name, value)
+
+    def _may_be_urgent(self, packet: bytes, now_ns: int) -> bool:
+        """Say whether a packet is read although there are too many."""
+        short = len(packet) <= _URGENT_BYTES and any(address in packet for address in _URGENT_ADDRESSES)
+        return short and self._urgent.take(now_ns / NS_PER_S)
 
     def _hand_over(self, on_control: OnControl) -> None:
         """Deliver what is asked for and not too much; what is struck comes at its moment or not at all."""

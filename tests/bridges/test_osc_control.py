@@ -23,7 +23,7 @@ from engine.controls import CONTROLS
 from engine.errors import UserError
 from engine.types import NS_PER_S, ControlEvent
 from tests.ports import unshared_port
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_until
 
 MAX_UDP_PAYLOAD_BYTES = 65_507
 fuzz = settings(
@@ -259,6 +259,26 @@ def test_a_flood_costs_no_more_than_it_may(desk, log_lines):
     desk.clock.advance(NS_PER_S)
     assert desk.events() == []
     assert desk.control.counts["flooded"] == 1
+
+
+def test_panic_and_blackout_come_through_a_flood(desk, log_lines):
+    heavy = encode_bundle([encode_message("/other", ("x" * 60_000,)), encode_message("/pdd/tap")])
+    for _ in range(8):
+        desk.send(heavy)
+        assert desk.heard.get(timeout=PATIENCE_S).name == "tap"
+    desk.send(heavy)
+    assert "bytes a second" in log_lines.get(timeout=PATIENCE_S)
+    desk.say("/pdd/energy", 0.5)
+    desk.send(encode_message("/pdd/panic", ("x" * 200,)))
+    desk.send(encode_bundle([encode_message("/pdd/blackout", (1,))]))
+    for _ in range(20):
+        desk.say("/pdd/panic")
+    heard = [desk.heard.get(timeout=PATIENCE_S).name for _ in range(10)]
+    assert heard == ["blackout"] + ["panic"] * 9
+    # Of these, too, no more than they may cost.
+    wait_until(lambda: desk.control.counts["flooded"] == 1 + 2 + 11, lambda: desk.control.counts)
+    desk.clock.advance(NS_PER_S)
+    assert desk.events() == []
 
 
 def test_more_controls_than_hands_can_give_are_dropped_but_panic_comes_through(desk):

@@ -229,17 +229,18 @@ class MidiBridge:
             process.wait()
             if patience_s == _RESTART_S:
                 self._trouble = "the MIDI process ended; it is started again"
-            if self._closing.wait(patience_s):
-                return
-            patience_s = min(2 * patience_s, _RESTART_MAX_S)
-            try:
-                self._process = self._start()
-            except OSError as error:
-                _log.error("the MIDI process cannot be started: %s", error)
-                return
+            started: subprocess.Popen[bytes] | None = None
+            while started is None:
+                if self._closing.wait(patience_s):
+                    return
+                patience_s = min(2 * patience_s, _RESTART_MAX_S)
+                try:
+                    started = self._process = self._start()
+                except OSError as error:  # no memory, no descriptor: that may pass
+                    _log.error("the MIDI process cannot be started: %s", error)
             if self._closing.is_set():  # in this very moment: nobody else will end it
-                _close_quietly(self._process)
-                self._process.wait()
+                _close_quietly(started)
+                started.wait()
 
     def _hear(self, word: str, text: str) -> None:
         if word == "ready":

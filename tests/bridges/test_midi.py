@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges import midi_ports, midi_worker
+from bridges import midi, midi_ports, midi_worker
 from bridges.midi import MidiBridge
 from bridges.midi_notes import NotePlayer
 from bridges.midi_ports import find_name, stable_name
@@ -398,6 +398,29 @@ def test_a_process_that_dies_is_started_again(receiver: SocketReceiver, bridge_t
     process.wait()
     # The new one begins by ending what the old one left.
     receiver.wait(lambda ms: not sounding(ms))
+    with pytest.raises(OSError, match="started again"):
+        bridge.send(note(61, 10))
+    bridge.send(note(62, 10))
+    receiver.wait(lambda ms: any(m.type == "note_on" and m.note == 62 for m in ms))
+
+
+def test_a_process_that_cannot_be_started_again_at_once_is_tried_again(
+    receiver: SocketReceiver, bridge_to: Callable[..., MidiBridge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = bridge_to(receiver.target)
+    process, start, refused = bridge._process, bridge._start, [0]
+    assert process is not None
+
+    def refusing() -> subprocess.Popen[bytes]:
+        refused[0] += 1
+        if refused[0] < 3:
+            raise OSError("Too many open files")
+        return start()
+
+    monkeypatch.setattr(bridge, "_start", refusing)
+    monkeypatch.setattr(midi, "_RESTART_MAX_S", 0.5)
+    process.kill()
+    wait_until(lambda: bridge._process is not process, each_s=0.05)
     with pytest.raises(OSError, match="started again"):
         bridge.send(note(61, 10))
     bridge.send(note(62, 10))

@@ -120,7 +120,10 @@ class LiveRunner:
     def stop(self) -> None:
         """Stop sensors, core and output, in this order; idempotent. Of a show that never began no record is kept."""
         for sensor in self._sensors:
-            sensor.stop()
+            try:
+                sensor.stop()
+            except Exception:  # what is kept of the show must still be closed
+                _log.exception("%s does not stop", sensor.name)
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=_END_S)

@@ -312,6 +312,23 @@ def test_of_a_show_whose_device_cannot_be_opened_no_record_is_left(tmp_path: Pat
     assert not Session(tmp_path / "night").cut_off
 
 
+def test_a_device_that_raises_as_it_is_stopped_keeps_nothing_from_being_closed(tmp_path: Path) -> None:
+    class Stuck(Source):
+        def stop(self) -> None:
+            raise RuntimeError("the driver is gone")
+
+    clock, metrics, last = SessionClock(), Metrics(), Source()
+    recorder = SessionRecorder(tmp_path / "a", ShowSettings())
+    scheduler = OutputScheduler(clock, [], metrics, Timing(NS_PER_S // 60, 0, 0))
+    before = set(threading.enumerate())
+    runner = LiveRunner(Pulse(), scheduler, [Stuck(), last], clock, metrics, recorder, heartbeat=True)
+    runner.start()
+    runner.stop()
+    assert last.stopped
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name in ("core", "output")]
+    assert not Session(tmp_path / "a").cut_off
+
+
 def test_a_recording_that_stops_is_told_once_and_the_show_goes_on(tmp_path: Path) -> None:
     clock, metrics, recorder = SessionClock(), Metrics(), SessionRecorder(tmp_path / "night", ShowSettings())
     drain = Drain()

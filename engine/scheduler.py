@@ -23,6 +23,8 @@ _IDLE_NS = 20_000_000
 # puts a stage out.
 _RETRY_NS, _RETRY_MAX_NS = 250_000_000, 8 * NS_PER_S
 _MAX_QUEUED = 20_000
+# So many panics and blackouts among them are kept; more no hand has struck.
+_MAX_STATES = 100
 # Poses that come too late for their moment are made up for; but a dancer who has been made up for so long and still
 # comes too late is better shown late than never.
 _OVERTAKEN_NS = NS_PER_S // 2
@@ -125,10 +127,8 @@ class OutputScheduler:
                 if self._ahead and isinstance(event, NoteEvent):
                     heapq.heappush(self._queue, (send_ns - self._note_lead_ns, next(self._order), _Ahead(event)))
                 heapq.heappush(self._queue, (send_ns, next(self._order), event))
-            while len(self._queue) > _MAX_QUEUED:
-                # Only if the output thread has been gone for minutes: memory must not grow.
-                heapq.heappop(self._queue)
-                self._metrics.count("output_dropped")
+            if len(self._queue) > _MAX_QUEUED:
+                self._drop_oldest()
             self._condition.notify()
 
     def start(
@@ -164,6 +164,18 @@ class OutputScheduler:
                 kept.append((send_ns, order, event))
         heapq.heapify(kept)
         self._queue = kept
+
+    def _drop_oldest(self) -> None:
+        """Make room. Only if the output thread has been gone for minutes: memory must not grow."""
+        kept: list[tuple[int, int, OutputEvent | _Ahead]] = []
+        while len(self._queue) + len(kept) > _MAX_QUEUED:
+            oldest = heapq.heappop(self._queue)
+            if isinstance(oldest[2], ControlEvent) and oldest[2].name in STATES and len(kept) < _MAX_STATES:
+                kept.append(oldest)
+            else:
+                self._metrics.count("output_dropped")
+        for entry in kept:
+            heapq.heappush(self._queue, entry)
 
     def _send_time(self, event: OutputEvent) -> int:
         timing = self._timing

@@ -225,6 +225,19 @@ def test_memory_is_bounded_when_nothing_is_sent() -> None:
     assert stage.metrics.counter("output_dropped") == 10_000
 
 
+def test_a_panic_outlasts_an_output_that_hung_for_minutes() -> None:
+    stage = Stage()
+    stage.scheduler.put([ControlEvent(0, "panic"), ControlEvent(0, "blackout", 1.0)])
+    for i in range(30):
+        stage.scheduler.put([pose(10**9 + i * 1000 + j) for j in range(1000)])
+    stage.scheduler.put([ControlEvent(0, "blackout", 0.0)] * 20_100)
+    stage.scheduler.run_due()
+    controls = [event for _, event in stage.listener.got if isinstance(event, ControlEvent)]
+    assert controls[:2] == [ControlEvent(0, "panic"), ControlEvent(0, "blackout", 1.0)]
+    assert controls[-1] == ControlEvent(0, "blackout", 0.0)
+    assert len(controls) <= 20_000
+
+
 def shown(listener: Listener, performer: str) -> list[tuple[int, int, bytes]]:
     """Return when what was shown of a performer."""
     return [

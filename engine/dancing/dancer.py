@@ -103,6 +103,8 @@ class Dancer:
         self._home = False
         self._hold = False
         self._held: Pose | None = None
+        self._held_heading_rad = 0.0
+        self._shown = 0.0
         self._tick = -math.inf
         self._epoch = -1
         self._frame_ns: int | None = None
@@ -143,7 +145,11 @@ class Dancer:
         return self._hold
 
     def hold(self, on: bool) -> None:
-        """Freeze in the pose, or go on."""
+        """Freeze in the pose, or go on from there: wherever the dance would be by now, it comes to who was held."""
+        if self._hold and not on and self._held is not None:
+            tick = max(math.floor(self._shown), self._track.begin)
+            self._track.bring(tick, self._held.translation_m[[0, 2]], self._held_heading_rad)
+            self._servo.forget()
         self._hold = on
 
     def apply_scene(self, scene: SceneSettings) -> None:
@@ -346,9 +352,10 @@ class Dancer:
         while not self._track.has(shown):
             self._extend()
         pose, epoch = self._track.sample(shown)
+        self._shown = shown
         if self._hold:
             if self._held is None:
-                self._held = pose
+                self._held, self._held_heading_rad = pose, self._track.heading_at(math.floor(shown))
                 self._inertializer.change(pose)
             pose = self._held
         elif self._held is not None or epoch != self._epoch or leapt:

@@ -135,6 +135,25 @@ class MotionTrack:
         self._position_m = np.array(position_m, dtype=float)
         self._heading_rad = float(heading_rad)
 
+    def heading_at(self, tick: int) -> float:
+        """Return where the dancer faces at a known tick [rad]."""
+        return float(self._headings[tick % _CAPACITY])
+
+    def bring(self, tick: int, position_m: NDArray[np.float64], heading_rad: float) -> None:
+        """Turn and move the whole dance so that at a known tick it stands here and faces there."""
+        turn = heading_rad - self.heading_at(tick)
+        sine, cosine = math.sin(turn), math.cos(turn)
+        yaw = np.array([0.0, math.sin(0.5 * turn), 0.0, math.cos(0.5 * turn)])
+        turned = np.array([[cosine, -sine], [sine, cosine]])
+        move = position_m - self._roots[tick % _CAPACITY, [0, 2]] @ turned
+        for roots in (self._roots, self._given_roots):
+            roots[:, [0, 2]] = roots[:, [0, 2]] @ turned + move
+        self._root_tangents[:, [0, 2]] = self._root_tangents[:, [0, 2]] @ turned
+        for quaternions in (self._quaternions, self._given_quaternions, self._quaternion_tangents):
+            quaternions[:, 0] = quaternion_multiply(yaw, quaternions[:, 0])
+        self._headings += turn
+        self.place(self._position_m @ turned + move, self._heading_rad + turn)
+
     def append(self, chunk: MotionChunk, steer_rad: float = 0.0, seam: bool = False) -> None:
         """Add a chunk of C ticks after the newest one.
 

@@ -70,6 +70,10 @@ class PhaseServo:
         self._epochs[slots] = epochs if steady else -1
         self._ticks[slots] = ticks
 
+    def forget(self) -> None:
+        """Forget the ticks seen: they have been moved to another place."""
+        self._ticks[:] = -1
+
     def motion_tick(self, tick: float, known_end: int, tempo_bpm: float) -> float:
         """Return the tick of the motion to show at a tick of the dance.
 

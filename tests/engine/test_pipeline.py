@@ -240,7 +240,8 @@ def test_a_scene_sets_several_things() -> None:
 
 
 def test_hold_freezes_and_lets_go_smoothly() -> None:
-    pipeline = make_pipeline()
+    # Where there is room to walk straight on: turned by half a circle, a rotation vector flips its sign.
+    pipeline = make_pipeline(settings=load_show(None, ["dancer.stage_radius_m=6"]))
     all_blocks = list(blocks(music(6.0)))
     frames: list[PoseFrame] = []
     for number, block in enumerate(all_blocks):

@@ -114,3 +114,22 @@ def test_a_panic_does_not_let_go_of_the_feet_at_once() -> None:
     quaternions = np.asarray(axis_angle_to_quaternion(np.array([frame.rotations for frame in frames], float)))
     turns = 2.0 * np.arccos(np.clip(np.abs(np.vecdot(quaternions[1:], quaternions[:-1])), 0.0, 1.0))
     assert turns.max() * 60.0 < 6.0, "held by 13 cm and let go in one frame, knees would turn at 11 rad/s"
+
+
+def test_who_is_let_go_goes_on_from_where_they_were_held() -> None:
+    pipeline = make_pipeline(settings=load_show(None, ["dancer.stage_radius_m=6"]))
+    frames: list[PoseFrame] = []
+    for number, block in enumerate(evening(music(14.0))):
+        if number in (400, 1000):
+            pipeline.dancer.hold(number == 400)
+        frames += poses(pipeline, [block])
+    speed = np.linalg.norm(np.diff([frame.translation_m for frame in frames], axis=0), axis=1) * 60.0
+    let_go = speed[10 * 60 :]
+    assert speed[5 * 60 : 10 * 60].max() < 0.01, "held"
+    assert np.median(let_go) > 0.5, "and they walk on"
+    assert let_go.max() < 1.5 * speed[2 * 60 : 4 * 60].max(), "at the pace at which they came, not dragged"
+    _, turned = forward_kinematics(
+        np.array([frame.rotations for frame in frames]), np.array([frame.translation_m for frame in frames])
+    )
+    heading = np.unwrap(np.arctan2(np.asarray(turned)[:, 0, 0, 2], np.asarray(turned)[:, 0, 2, 2]))
+    assert np.abs(np.diff(heading)).max() < 0.1, "nor spun round"

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from engine.body.skeleton import JOINT_NAMES, quaternion_to_axis_angle
+from engine.body.skeleton import JOINT_NAMES, quaternion_multiply, quaternion_to_axis_angle
 from engine.dancing.inertia import Inertializer
 from engine.dancing.motion_track import MotionTrack, Pose
 from engine.types import MotionChunk
@@ -195,3 +195,26 @@ def test_what_was_not_shown_can_be_made_anew() -> None:
     assert pose.translation_m[[0, 2]] == pytest.approx(track.position_m)
     with pytest.raises(ValueError, match="cannot forget"):
         track.truncate(8)
+
+
+def test_the_whole_dance_is_brought_elsewhere() -> None:
+    def dance() -> MotionTrack:
+        track = MotionTrack()
+        for number in range(4):
+            track.append(chunk(turn=0.1, forward=0.05, seed=number))
+        return track
+
+    track, brought = dance(), dance()
+    turn = 2.0
+    brought.bring(5, np.array([3.0, -1.0]), track.heading_at(5) + turn)
+    track.append(chunk(turn=0.1, forward=0.05, seed=4))
+    brought.append(chunk(turn=0.1, forward=0.05, seed=4))
+    around = np.array([[np.cos(turn), 0.0, np.sin(turn)], [0.0, 1.0, 0.0], [-np.sin(turn), 0.0, np.cos(turn)]])
+    stood = track.sample(5.0)[0].translation_m
+    for tick in np.arange(1.0, 18.0, 0.3):
+        before, after = track.sample(tick)[0], brought.sample(tick)[0]
+        moved = around @ (before.translation_m - stood) + [3.0, stood[1], -1.0]
+        np.testing.assert_allclose(after.translation_m, moved, atol=1e-9)
+        turned = quaternion_multiply([0.0, np.sin(turn / 2), 0.0, np.cos(turn / 2)], before.quaternions[0])
+        assert abs(np.dot(after.quaternions[0], turned)) > 1.0 - 1e-9
+        np.testing.assert_allclose(after.quaternions[1:], before.quaternions[1:], atol=1e-9)

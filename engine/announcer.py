@@ -24,7 +24,9 @@ class BeatAnnouncer:
         newest = math.floor(beat.timeline.beat_at(now_ns + self._ahead_ns))
         if self._next_beat is None:
             self._next_beat = newest + 1
-        indices = range(self._next_beat, newest + 1)
+        # After a leap in time beats that nobody will hear any more are not made up for.
+        passed = math.floor(beat.timeline.beat_at(now_ns - NS_PER_S))
+        indices = range(max(self._next_beat, passed + 1), newest + 1)
         self._next_beat = max(self._next_beat, newest + 1)
         if beat.confidence < self._min_confidence:
             return []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from engine.announcer import BeatAnnouncer
+from engine.beats.follower import BeatFollower
 from engine.pipeline import Pipeline
 from engine.render import collect
 from engine.session import OutputDigest
@@ -13,6 +15,7 @@ from engine.types import (
     NS_PER_S,
     AudioBlock,
     BeatEvent,
+    BeatTimeline,
     ClockEvent,
     ControlEvent,
     OutputEvent,
@@ -307,3 +310,13 @@ def test_collect_keeps_what_lies_within_the_input() -> None:
     assert report.poses == len(frames) == 181
     assert report.beats == len(beats) > 3
     assert report.problems == ()
+
+
+def test_beats_that_passed_while_time_leapt_are_not_made_up_for() -> None:
+    announcer = BeatAnnouncer(ShowSettings())
+    follower = BeatFollower()
+    follower.set_external(BeatTimeline(120.0, 0.0, 0))
+    moments = [*range(0, 5 * NS_PER_S, NS_PER_S // 100), *range(600 * NS_PER_S, 603 * NS_PER_S, NS_PER_S // 100)]
+    beats = [beat for now_ns in moments for beat in announcer.announce(now_ns, follower.update(now_ns, None, True))]
+    assert [beat for beat in beats if beat.time_ns < beat.source_ns - NS_PER_S] == [], "of ten minutes ago"
+    assert sum(beat.time_ns >= 600 * NS_PER_S for beat in beats) >= 6, "and it goes on at once"

@@ -56,7 +56,8 @@ class FrameTimes:
         until_ns = now_ns + self._ahead_ns
         if self._next is None or until_ns - self._next * self._frame_ns > NS_PER_S:
             # The start, or time leapt by a second: frames that nobody will see are not made.
-            self._next = math.ceil((now_ns - HOP_NS) / self._frame_ns)
+            first = math.ceil((now_ns - HOP_NS) / self._frame_ns)
+            self._next = first if self._next is None else max(first, self._next)
         times: list[int] = []
         while self._next * self._frame_ns <= until_ns:
             times.append(round(self._next * self._frame_ns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.announcer import BeatAnnouncer
+from engine.announcer import BeatAnnouncer, FrameTimes
 from engine.beats.follower import BeatFollower
 from engine.pipeline import Pipeline
 from engine.render import collect
@@ -320,3 +320,9 @@ def test_beats_that_passed_while_time_leapt_are_not_made_up_for() -> None:
     beats = [beat for now_ns in moments for beat in announcer.announce(now_ns, follower.update(now_ns, None, True))]
     assert [beat for beat in beats if beat.time_ns < beat.source_ns - NS_PER_S] == [], "of ten minutes ago"
     assert sum(beat.time_ns >= 600 * NS_PER_S for beat in beats) >= 6, "and it goes on at once"
+
+
+def test_poses_go_forward_when_time_leaps_by_less_than_they_are_ahead() -> None:
+    times = FrameTimes(load_show(None, ["output.lookahead_ms=500", "output.latency_ms=500", "audio.latency_ms=500"]))
+    shown = [time_ns for now_ns in (10_000_000, 20_000_000, 1_200_000_000) for time_ns in times.due(now_ns)]
+    assert shown == sorted(set(shown))

@@ -236,6 +236,9 @@ class BeatFollower:
         since = now if rival is None else rival.since_ns
         self._challenger = _Challenger(float(beat_ns), float(period_ns), since, now)
         if now - since >= needed_s * NS_PER_S:
+            if self._locked and not self._is_level(period_ns):
+                # Another song: its bars are heard again, whatever was chosen for the one before.
+                self._bar_chosen = False
             self._adopt(beat_ns, period_ns)
 
     def _adopt(self, beat_ns: float, period_ns: float) -> None:
@@ -246,7 +249,7 @@ class BeatFollower:
         ratio = period_ns / self._goal.period_ns
         if abs(ratio - 1) >= _SAME_TEMPO:
             self._octave_chosen = False
-        if not self._locked or not any(abs(ratio / r - 1) < _SAME_TEMPO for r in (1.0, *_OCTAVES)):
+        if not self._locked or not self._is_level(period_ns):
             self._locked, self._locked_ns = True, now
         self._challenger = None
         self._manual_until_ns = -1
@@ -258,6 +261,11 @@ class BeatFollower:
             beat = there + math.ceil(here - there)
             self._timeline = BeatTimeline(60 * NS_PER_S / period_ns, beat, now)
         self._goal = _Goal(beat, float(now), float(period_ns))
+
+    def _is_level(self, period_ns: float) -> bool:
+        """Say whether a period is the goal's, or an octave of it: so a tracker errs within one song."""
+        ratio = period_ns / self._goal.period_ns
+        return any(abs(ratio / r - 1) < _SAME_TEMPO for r in (1.0, *_OCTAVES))
 
     # ---------------------------------------------------------------------------------------------- output line
 

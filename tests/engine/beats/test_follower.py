@@ -194,6 +194,19 @@ def test_metre_needs_some_beats_and_the_downbeat_control_wins() -> None:
     assert state.bar_beat(round(state.timeline.beat_at(round(9.5 * NS_PER_S)))) == 1
 
 
+def test_bars_of_the_next_song_are_heard_again_after_a_chosen_downbeat() -> None:
+    follower = BeatFollower()
+    run(follower, 0, 5, 120, per_bar=4)
+    follower.control(ControlEvent(round(4.5 * NS_PER_S), "downbeat"))
+    run(follower, 5, 12, None)
+    assert run(follower, 12, 17, 120, per_bar=3)[-1][1].beats_per_bar == 4, "a break is not another song"
+    run(follower, 17, 22, None)
+    now, state = run(follower, 22, 32, 90, origin_s=0.2, per_bar=3)[-1]
+    assert state.beats_per_bar == 3
+    bar = math.floor((now / NS_PER_S - 0.2) / 2.0)
+    assert state.bar_beat(round(state.timeline.beat_at(round((0.2 + 2.0 * bar) * NS_PER_S)))) == 1
+
+
 def test_external_timeline_is_followed_and_let_go() -> None:
     follower = BeatFollower()
     run(follower, 0, 5, 120)

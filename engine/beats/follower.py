@@ -329,9 +329,13 @@ class BeatFollower:
     def control(self, event: ControlEvent) -> None:
         """Take a performer's wish: tap, nudge, tempo, double, half or downbeat; others are ignored.
 
+        While a timeline from outside leads, the tempo is not the performer's: they nudge it and say where bars begin.
+
         Raises:
             ValueError: twice or half the tempo is beyond what can be followed.
         """
+        if self._external is not None and event.name not in ("nudge", "downbeat"):
+            return
         value = event.value if isinstance(event.value, int | float) and math.isfinite(event.value) else None
         if event.name == "tap":
             self._tap(int(event.time_ns))

@@ -228,6 +228,22 @@ def test_a_nudge_shifts_an_external_timeline() -> None:
     assert abs(phase_error_s(state, now, 120, 0.125)) < 0.002
 
 
+def test_tempo_wishes_take_nothing_from_an_external_timeline() -> None:
+    follower = BeatFollower()
+    follower.set_external(BeatTimeline(120.0, 0.0, 0))
+    run(follower, 0, 5, None)
+    follower.control(ControlEvent(5 * NS_PER_S, "downbeat"))
+    follower.control(ControlEvent(5 * NS_PER_S, "nudge", 0.25))
+    before = run(follower, 5, 8, None)[-1][1]
+    for tap in range(5):
+        follower.control(ControlEvent(round((8.1 + 0.4 * tap) * NS_PER_S), "tap"))
+    follower.control(ControlEvent(10 * NS_PER_S, "half"))
+    now, state = run(follower, 8, 14, None)[-1]
+    assert abs(phase_error_s(state, now, 120, 0.125)) < 0.002, "the nudge stays"
+    now_beat = round(state.timeline.beat_at(now))
+    assert state.bar_beat(now_beat) == before.bar_beat(now_beat), "and so does the bar"
+
+
 def test_predicts_the_next_beat_while_it_corrects() -> None:
     follower = BeatFollower()
     run(follower, 0, 8, 120)

@@ -187,6 +187,8 @@ class HopStream:
             self._hops += 1
             source = self._hops * HOP_SAMPLES * self._rate_hz / SAMPLE_RATE_HZ - self._filter_delay
             end_ns = newest_ns - round((self._sources - source) * NS_PER_S / self._rate_hz)
+            # To a microsecond: a block's time is rounded, and by how much must not depend on how the sound was cut up.
+            end_ns = round(end_ns, -3)
             if self._hop_end_ns is not None:
                 end_ns = max(end_ns, self._hop_end_ns + 1)
             self._hop_end_ns = end_ns

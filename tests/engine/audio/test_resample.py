@@ -44,7 +44,7 @@ def test_hops_and_features_do_not_depend_on_the_block_size(rate: int) -> None:
         assert len(hops) == len(reference)
         for a, b in zip(reference, hops, strict=True):
             assert np.array_equal(a.samples, b.samples)
-            assert abs(a.end_ns - b.end_ns) <= 2  # block times are rounded to whole nanoseconds
+            assert a.end_ns == b.end_ns, "though each block's time is rounded to whole nanoseconds"
         assert np.array_equal(rows, FeatureExtractor().extract(np.concatenate([hop.samples for hop in hops])))
 
 

@@ -118,17 +118,23 @@ def test_an_unplugged_camera_is_reported_and_found_again_by_name(
     assert opened[-1][1].released
 
 
-@pytest.mark.usefixtures("two_cameras")
-def test_pictures_of_a_strange_kind_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    capture = FakeCapture(np.zeros((48, 64), np.uint8))
-    monkeypatch.setattr(camera, "open_capture", lambda index: capture)
+def watched_until(said: str) -> tuple[Audience, CameraSensor]:
+    """Watch through the first camera until that is said, then stop."""
     stage = Audience()
     sensor = CameraSensor(CameraSettings(model="lite"), SessionClock())
     sensor.start(stage.deliver, stage.report)
     try:
-        assert stage.wait(lambda: any("is gone" in event.message for event in stage.said))
+        assert stage.wait(lambda: any(said in event.message for event in stage.said))
     finally:
         sensor.stop()
+    return stage, sensor
+
+
+@pytest.mark.usefixtures("two_cameras")
+def test_pictures_of_a_strange_kind_count_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture = FakeCapture(np.zeros((48, 64), np.uint8))
+    monkeypatch.setattr(camera, "open_capture", lambda index: capture)
+    stage, _ = watched_until("is gone")
     assert stage.seen == []
 
 
@@ -168,12 +174,6 @@ def test_a_driver_that_raises_does_not_end_the_search(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(opencv(), "VideoCapture", capture)
     monkeypatch.setattr(camera, "_RETRY_S", (0.01,))
-    stage = Audience()
-    sensor = CameraSensor(CameraSettings(model="lite"), SessionClock())
-    sensor.start(stage.deliver, stage.report)
-    try:
-        assert stage.wait(lambda: any("is back" in event.message for event in stage.said))
-    finally:
-        sensor.stop()
+    _, sensor = watched_until("is back")
     assert sensor.reconnects == 1
     assert [capture.released for capture in waking] == [True, True]

@@ -167,13 +167,18 @@ def test_dances_too_short_to_measure_are_left_out_and_named(tmp_path: Path) -> N
     assert any("short train, short val, long bar" in note for note in report["notes"])
 
 
-def test_figures_tell_a_copy_from_a_stranger(folder: Path) -> None:
+def _real_dances(folder: Path) -> tuple[list[MeasuredDance], list[MeasuredDance]]:
+    """Return the training and the validation dances, measured."""
     dances = load_dances(PreparedData.load(folder).clips)
+    training, validation = (
+        [MeasuredDance.of(c.name, c.style, 0, real_dance(c).shown(20.0)) for c in clips]
+        for clips in (dances.train, dances.val)
+    )
+    return training, validation
 
-    def measured(clips: tuple, seed: int = 0) -> list[MeasuredDance]:
-        return [MeasuredDance.of(c.name, c.style, seed, real_dance(c).shown(20.0)) for c in clips]
 
-    training, held_out = measured(dances.train), measured(dances.val)
+def test_figures_tell_a_copy_from_a_stranger(folder: Path) -> None:
+    training, held_out = _real_dances(folder)
     real = RealDance.of(training, held_out, held_out)
     assert real.classifier is not None
     assert real.classifier.held_out_accuracy > 0.9
@@ -187,11 +192,7 @@ def test_figures_tell_a_copy_from_a_stranger(folder: Path) -> None:
 
 
 def test_more_dances_to_a_song_come_no_nearer(folder: Path) -> None:
-    dances = load_dances(PreparedData.load(folder).clips)
-    training, once = (
-        [MeasuredDance.of(c.name, c.style, 0, real_dance(c).shown(20.0)) for c in clips]
-        for clips in (dances.train, dances.val)
-    )
+    training, once = _real_dances(folder)
     real = RealDance.of(training, once, once)
     apart = [replace(dance, seed=1, windows={k: -rows for k, rows in dance.windows.items()}) for dance in once]
     target = real.references["training"]["kinetic"]
@@ -204,11 +205,7 @@ def test_more_dances_to_a_song_come_no_nearer(folder: Path) -> None:
 
 
 def test_a_difference_is_surer_than_what_it_is_between(folder: Path) -> None:
-    dances = load_dances(PreparedData.load(folder).clips)
-    training, shown = (
-        [MeasuredDance.of(c.name, c.style, 0, real_dance(c).shown(20.0)) for c in clips]
-        for clips in (dances.train, dances.val)
-    )
+    training, shown = _real_dances(folder)
     real = RealDance.of(training, shown, shown)
     same = differences(shown, shown, real, 20)
     assert all((d.value, d.low, d.high) == (0.0, 0.0, 0.0) for d in same.values() if math.isfinite(d.value))

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.all_or_nothing import all_or_nothing
 from engine.body.bvh import write_bvh
 from engine.body.skeleton import forward_kinematics
 from engine.errors import UserError
 from engine.pipeline import Pipeline
 from engine.session import OutputDigest
 from engine.types import NS_PER_S, BeatEvent, Observation, PoseFrame, StatusEvent
+from engine.whole_files import all_or_nothing
 
 BEAT_COLUMNS = ("time_s", "beat_index", "bar_beat", "tempo_bpm", "confidence")
 

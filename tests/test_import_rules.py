@@ -60,7 +60,6 @@ STAGE_MODELS = {
     "music_to_dance.generator",
     "music_to_dance.phrases",
     "music_to_dance.plan",
-    "whole_file",
 }
 
 

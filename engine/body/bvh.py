@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.body.skeleton import JOINT_COUNT, JOINT_NAMES, PARENTS, REST_OFFSETS_M, axis_angle_to_matrix
+from engine.whole_files import whole_file
 
 _CM_PER_M = 100.0
 _CHANNELS = "Zrotation Xrotation Yrotation"
@@ -55,9 +56,8 @@ def write_bvh(path: Path, rotations: ArrayLike, translation: ArrayLike, frame_ti
     _write_joint(text, 0, 0)
     text.write(f"MOTION\nFrames: {len(turns)}\nFrame Time: {frame_time_s:.9f}\n")
     np.savetxt(text, np.concatenate([way * _CM_PER_M, angles], axis=1), fmt="%.5f")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text.getvalue(), encoding="ascii")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text.getvalue(), encoding="ascii")
 
 
 def zxy_degrees(matrix: ArrayLike) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from engine.all_or_nothing import all_or_nothing
 from engine.errors import UserError
 from engine.features import HOP_NS
 from engine.playing.score_file import TempoPoint, tempo_points, write_music
@@ -14,6 +13,7 @@ from engine.protocols import Core
 from engine.seeing.poses_file import write_poses
 from engine.session import OutputDigest
 from engine.types import NS_PER_S, ClockEvent, Heartbeat, NoteEvent, Observation, PoseFrame, PoseLandmarks, StatusEvent
+from engine.whole_files import all_or_nothing
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from models.whole_file import whole_file
+from engine.whole_files import whole_file
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import UserError
-from models.whole_file import whole_file
+from engine.whole_files import whole_file
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")

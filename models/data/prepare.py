@@ -26,6 +26,7 @@ from engine.body import skeleton
 from engine.errors import UserError
 from engine.features import FeatureSpec
 from engine.types import TICKS_PER_BEAT
+from engine.whole_files import whole_file
 from models.data import markers as mk
 from models.data.clip_on_ticks import ClipMotion, clip_on_ticks
 from models.data.clip_sources import BadClip, ClipSource, load_audio
@@ -36,7 +37,6 @@ from models.data.retarget import Calibration, FittedMotion, calibrate, fit_marke
 from models.sources import aist, bvh_folder
 from models.sources.find import read_sources
 from models.sources.pairs import load_motion
-from models.whole_file import whole_file
 
 _FIT_VERSION = 1
 """Raised when `models.data.retarget` changes what it returns."""

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from engine.machine import machine_kind
+from engine.whole_files import whole_file
 from models.evaluation.stability import MeasuredMinutes
 from models.rivals.song import Dance, DanceSystem, Song
-from models.whole_file import whole_file
 
 _DANCE_ARRAYS = tuple(f.name for f in fields(Dance))
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.whole_files import whole_file
 from models.learning.fitted import Fitted, require_same, summaries
-from models.whole_file import whole_file
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from models.whole_file import whole_file
+from engine.whole_files import whole_file
 
 _CURVE, _EVALUATION, _EVENTS = "curve.jsonl", "evaluation.jsonl", "tensorboard"
 

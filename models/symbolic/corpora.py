@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import UserError
+from engine.whole_files import whole_file
 from models.rendering.scores import list_groove
 from models.symbolic.from_midi import read_abc_grid, read_groove_grid, read_pop909_grids
 from models.symbolic.step_grid import SPLITS, StepGrid, facts_of, from_facts
-from models.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 

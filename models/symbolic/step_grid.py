@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from engine.errors import UserError
 from engine.types import DRUMS, VOICES, Key
-from models.whole_file import whole_file
+from engine.whole_files import whole_file
 
 REST, HOLD = -1, -2
 """In a pitched voice: nothing sounds; what began goes on."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from engine.whole_files import whole_file
 from models.rendering.synth import SoundFont
 from models.symbolic.corpora import load_corpora
 from models.symbolic.pitch_activations import PITCHES, RATE_HZ, PitchNetwork
@@ -37,7 +38,6 @@ from models.symbolic.transcription_network import (
     TranscriptionNetwork,
 )
 from models.symbolic.transcription_tuning import tune
-from models.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from engine.errors import UserError
+from engine.whole_files import whole_file
 from models.data.dataset import FORMAT, PreparedClip, PreparedData, Statistics, runs
-from models.whole_file import whole_file
 
 
 def clip(name: str = "a", split: str = "train", ticks: int = 300, seed: int = 1, **changes: object) -> PreparedClip:

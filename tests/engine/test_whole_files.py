@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from engine import render
-from engine.all_or_nothing import all_or_nothing
 from engine.errors import UserError
 from engine.playing import render as playing
 from engine.playing.render import Performance, write_performance
 from engine.render import write_dance
 from engine.types import NoteEvent, PoseFrame
+from engine.whole_files import all_or_nothing
 
 
 def pose(performer: str) -> PoseFrame:

@@ -1,12 +1,24 @@
-"""Files that belong together come into a folder together, or not at all."""
+"""Files that appear only when they are whole: one, however many processes write it, or several that belong together."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, this process's own, which becomes `path` at the end; nothing stays if that fails."""
+    partial = path.with_suffix(f".{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

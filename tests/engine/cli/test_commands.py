@@ -80,7 +80,7 @@ def test_the_files_hold_what_they_promise(rendered: Path) -> None:
 
 
 def test_a_recorded_show_is_replayed_to_the_byte(pasdedeux: Typist, song: Path, tmp_path: Path) -> None:
-    done = pasdedeux("dance", song, "--duration", 4, "--web", "off", "--record", tmp_path / "night")
+    done = pasdedeux("dance", song, "--duration", 3, "--web", "off", "--record", tmp_path / "night")
     assert done.returncode == 0, done.stderr
     done = pasdedeux("replay", tmp_path / "night", "--render", tmp_path / "again")
     assert done.returncode == 0, done.stderr

@@ -103,7 +103,7 @@ def test_a_recorded_duet_is_replayed_to_the_byte(pasdedeux: Typist, poses: Path,
         listener.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{listener.getsockname()[1]}"
         done = pasdedeux(
-            *("duet", poses, "--audio", DEMO, "--duration", 4, "--web", "off", "--osc", target),
+            *("duet", poses, "--audio", DEMO, "--duration", 3, "--web", "off", "--osc", target),
             *("--record", tmp_path / "night", "--set", "triggers.mode=free", *RULES),
         )
         assert done.returncode == 0, done.stderr

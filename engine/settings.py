@@ -19,7 +19,7 @@ from engine.errors import UserError
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Device = Annotated[str, Field(coerce_numbers_to_str=True)]
 """A name, or an index, which TOML has as a number."""
-Voice = Annotated[str, Field(pattern="^(drums|bass|chord|lead)$")]
+Program = Annotated[int, Field(ge=-1, le=127)]
 Address = Annotated[str, Field(coerce_numbers_to_str=True)]
 """HOST:PORT, or a part of it; a port alone is a number in TOML."""
 
@@ -196,6 +196,19 @@ class TriggerSettings(Section):
     )
 
 
+class ProgramSettings(Section):
+    """[midi.programs]: General MIDI program (from 0) of each voice, sent at the start; -1: none is."""
+
+    drums: Program = -1
+    bass: Program = 33
+    chord: Program = 4
+    lead: Program = 11
+
+    def sent(self) -> dict[str, int]:
+        """Return the program of each voice that has one."""
+        return {voice: program for voice, program in self if program >= 0}
+
+
 class MidiSettings(Section):
     """[midi]: where notes go as MIDI."""
 
@@ -205,10 +218,7 @@ class MidiSettings(Section):
     """Also send MIDI clock, start and stop."""
     clock_input: str | None = None
     """Port whose MIDI clock leads when band.leader is "midi-clock"."""
-    programs: Mapping[Voice, Annotated[int, Field(ge=0, le=127)]] = Field(
-        default_factory=lambda: {"bass": 33, "chord": 4, "lead": 11}
-    )
-    """General MIDI program (from 0) of each voice, sent at the start."""
+    programs: ProgramSettings = ProgramSettings()
     record: str | None = None
     """A Standard MIDI File that is written at the end of the show."""
 
@@ -349,8 +359,6 @@ def _explain(error: ValidationError, where: str) -> UserError:
         nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"perhaps you meant '{'.'.join([*location[:-1], nearest[0]])}'" if nearest else ""
         return UserError(f"{where}: unknown setting '{name}'", hint or f"known here: {', '.join(sorted(known))}")
-    if location[-1] == "[key]":
-        return UserError(f"{where}: unknown setting '{'.'.join(location[:-1])}'", first["msg"])
     remedy = 'write it as a list, e.g. ["one", "two"]' if first["type"] == "tuple_type" else first["msg"]
     return UserError(f"{where}: wrong value for '{name}' ({first['input']!r})", remedy)
 

@@ -384,7 +384,7 @@ def _bridge_options(settings: ShowSettings, stage_info: Mapping[str, object] | N
         performer=settings.vmc.performer,
         stage_info=stage_info or {},
         allowed_hosts=settings.web.allowed_hosts,
-        programs=settings.midi.programs,
+        programs=settings.midi.programs.sent(),
         pulses=settings.midi.clock,
         synth_device=settings.synth.output_device,
         synth_gain_db=settings.synth.gain_db,

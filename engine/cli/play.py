@@ -110,7 +110,7 @@ def play_observations(
     with progress_bar(console) as progress:
         task = progress.add_task("rendering", total=length_s)
         performance = perform(core, observations, lambda t: progress.update(task, completed=t))
-    written = write_performance(folder, performance, settings.midi.programs)
+    written = write_performance(folder, performance, settings.midi.programs.sent())
     elapsed = time.perf_counter() - start
     for problem in dict.fromkeys(performance.problems):
         console.print(f"[yellow]{escape(problem)}[/]", highlight=False)

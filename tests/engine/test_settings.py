@@ -37,7 +37,8 @@ def test_later_wins(tmp_path: Path) -> None:
     [
         ("[dancer]\nenergie = 1", "perhaps you meant 'dancer.energy'"),
         ("[danser]\nenergy = 1", "perhaps you meant 'dancer'"),
-        ("[midi.programs]\nleed = 80", "unknown setting 'midi.programs.leed'"),
+        ("[midi.programs]\nleed = 80", "perhaps you meant 'midi.programs.lead'"),
+        ("[midi.programs]\nlead = 128", "midi.programs.lead"),
         ("[scenes.a]\nstile = 'x'", "style"),
         ("[dancer]\nenergy = 7", "dancer.energy"),
         ("[dancer]\nenergy = nan", "dancer.energy"),
@@ -54,6 +55,12 @@ def test_a_wrong_show_gives_one_line_that_names_it(tmp_path: Path, text: str, sa
         load_show(show)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_voice_gets_another_program_and_the_others_keep_theirs() -> None:
+    assert load_show(None).midi.programs.sent() == {"bass": 33, "chord": 4, "lead": 11}
+    changed = load_show(None, ["midi.programs.lead=80", "midi.programs.chord=-1"])
+    assert changed.midi.programs.sent() == {"bass": 33, "lead": 80}
 
 
 @pytest.mark.parametrize("key", ["audio.device", "audio.output_device", "camera.device", "synth.output_device"])

@@ -8,6 +8,10 @@ from engine.features import HOP_NS
 from engine.settings import ShowSettings
 from engine.types import NS_PER_S, BeatEvent, BeatState, ClockEvent
 
+_LATE_NS = 50_000_000
+"""So late a beat is still told. One that is found again after a rest, or a leap in time, may be further back: light
+beside the beat is worse than none."""
+
 
 class BeatAnnouncer:
     """Announces each beat once, ahead of its sounding. Deterministic."""
@@ -16,6 +20,7 @@ class BeatAnnouncer:
         beats = settings.beats
         # Sent with the poses of its moment, or earlier if so much lead is wished.
         self._ahead_ns = round(max(settings.output.lookahead_ms, beats.lead_ms) * 1e6) + settings.delays_ns
+        self._delays_ns = settings.delays_ns
         self._min_confidence = beats.min_confidence
         self._next_beat: int | None = None
 
@@ -24,8 +29,7 @@ class BeatAnnouncer:
         newest = math.floor(beat.timeline.beat_at(now_ns + self._ahead_ns))
         if self._next_beat is None:
             self._next_beat = newest + 1
-        # After a leap in time beats that nobody will hear any more are not made up for.
-        passed = math.floor(beat.timeline.beat_at(now_ns - NS_PER_S))
+        passed = math.floor(beat.timeline.beat_at(now_ns + self._delays_ns - _LATE_NS))
         indices = range(max(self._next_beat, passed + 1), newest + 1)
         self._next_beat = max(self._next_beat, newest + 1)
         if beat.confidence < self._min_confidence:

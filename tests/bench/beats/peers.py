@@ -19,7 +19,6 @@ import contextlib
 import ctypes
 import io
 import json
-import math
 import os
 import sys
 import time
@@ -140,35 +139,29 @@ def beatnet() -> Tracker:
 
 def ours(tracker_name: str) -> Tracker:
     """The project's own: tracker and follower as in the pipeline, beats as it announces them."""
+    from engine.announcer import BeatAnnouncer
     from engine.beats import BeatFollower
     from engine.features import FeatureExtractor, FeatureSpec
     from engine.settings import ShowSettings
     from engine.stage import build_tracker
 
     settings = ShowSettings.model_validate({"beats": {"tracker": tracker_name}})
-    lead_s = max(settings.beats.lead_ms, settings.output.lookahead_ms) * 1e-3
     hop = 480
 
     def run(samples: NDArray[np.float32]) -> tuple[Emissions, float]:
         tracker, follower, extractor = build_tracker(settings), BeatFollower(), FeatureExtractor(FeatureSpec())
+        announcer = BeatAnnouncer(settings)
         blocks = _blocks(samples, hop)
         active = []
         for block in blocks:
             extractor.process(block)
             active.append(extractor.active)
         emissions = []
-        announced: int | None = None
         start = time.process_time()
         for n, block in enumerate(blocks):
             end_ns = (n + 1) * 10_000_000
             beat = follower.update(end_ns, tracker.process(block, end_ns), active[n])
-            newest = math.floor(beat.timeline.beat_at(end_ns + round(lead_s * 1e9)))
-            if announced is None:
-                announced = newest
-            while announced < newest:
-                announced += 1
-                if beat.confidence >= settings.beats.min_confidence:
-                    emissions.append((end_ns * 1e-9, beat.timeline.time_of(announced) * 1e-9))
+            emissions += [(end_ns * 1e-9, told.time_ns * 1e-9) for told in announcer.announce(end_ns, beat)]
         return emissions, time.process_time() - start
 
     return run

@@ -1,10 +1,13 @@
-"""The kind of machine and the source that figures were measured with."""
+"""What figures are measured with: the kind of machine, the source, and a process that keeps the machine busy."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -34,3 +37,25 @@ def source_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+@contextmanager
+def busy_process() -> Iterator[None]:
+    """Keep one core and its caches busy in another process."""
+    process = multiprocessing.get_context("spawn").Process(target=_burn, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _burn() -> None:
+    """Keep one core and its caches busy."""
+    import numpy as np
+
+    data = np.random.default_rng(0).normal(size=(512, 512))
+    while True:
+        data = data @ data
+        data /= np.abs(data).max()

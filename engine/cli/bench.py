@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import socket
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from engine.cli.scaling import print_scaling, run_scaling
 from engine.cli.sources import DEMO_SONG
 from engine.clock import SessionClock
 from engine.errors import UserError
-from engine.machine import machine_kind, source_commit
+from engine.machine import busy_process, machine_kind, source_commit
 from engine.metrics import Metrics
 from engine.protocols import Deliver, Report
 from engine.render import collect
@@ -229,28 +228,6 @@ def _listener() -> Iterator[tuple[int, list[int]]]:
         finally:
             stopping.set()
             thread.join(timeout=2.0)
-
-
-@contextmanager
-def busy_process() -> Iterator[None]:
-    """Keep one core and its caches busy in another process."""
-    process = multiprocessing.get_context("spawn").Process(target=_burn, daemon=True)
-    process.start()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.join()
-
-
-def _burn() -> None:
-    """Keep one core and its caches busy."""
-    import numpy as np
-
-    data = np.random.default_rng(0).normal(size=(512, 512))
-    while True:
-        data = data @ data
-        data /= np.abs(data).max()
 
 
 def _as_json(run: _Paced) -> dict[str, Any]:

@@ -345,7 +345,7 @@ def main() -> None:
     print("| one step of one dancer | in a row, p50 / p99 ms | live rate, p50 / p99 ms | cold start s | memory MB |")
     print("|---|---|---|---|---|", flush=True)
     # Not at the top: what is measured here is also how long it takes a process to begin.
-    from engine.cli.bench import busy_process
+    from engine.machine import busy_process
 
     with tempfile.TemporaryDirectory() as temporary, busy_process():
         _prepare(Path(temporary), wanted)

@@ -1,4 +1,4 @@
-"""What figures are measured with: the kind of machine, the source, and a process that keeps the machine busy."""
+"""What figures are measured with: the kind of machine, the source, memory, and a process that keeps it busy."""
 
 from __future__ import annotations
 
@@ -37,6 +37,15 @@ def source_commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+def resident_mb() -> float:
+    """Return the memory of this process that is in RAM [MB]; 0 where the system does not say (not Linux)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @contextmanager

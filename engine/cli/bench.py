@@ -22,12 +22,11 @@ from engine import __version__
 from engine.audio.files import open_audio
 from engine.cli.backends import bench_steps, print_steps
 from engine.cli.figures import check_place, write_figures
-from engine.cli.memory import resident_mb
 from engine.cli.scaling import print_scaling, run_scaling
 from engine.cli.sources import DEMO_SONG
 from engine.clock import SessionClock
 from engine.errors import UserError
-from engine.machine import busy_process, machine_kind, source_commit
+from engine.machine import busy_process, machine_kind, resident_mb, source_commit
 from engine.metrics import Metrics
 from engine.protocols import Deliver, Report
 from engine.render import collect

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.audio.files import open_audio
-from engine.cli.memory import resident_mb
 from engine.cli.sources import DEMO_SONG
 from engine.clock import SessionClock
 from engine.crowds.process import Hop
 from engine.features import FeatureSpec
+from engine.machine import resident_mb
 from engine.metrics import Metrics
 from engine.settings import ShowSettings
 from engine.stage import build_bridges, build_pipeline, build_troupe, dance_model

@@ -322,7 +322,7 @@ def _measure(name: str, folder: Path, steps: int) -> dict[str, Any]:
         return {"p50_ms": float(p50), "p99_ms": float(p99)}
 
     result["in_a_row"], result["live_rate"] = timed(0.0), timed(LIVE_HZ)
-    from engine.cli.memory import resident_mb
+    from engine.machine import resident_mb
 
     result["rss_mb"] = resident_mb()
     return result

@@ -306,7 +306,8 @@ def load_show(path: Path | None, overrides: Iterable[str] = (), defaults: Iterab
         _apply(data, default)
     if path is not None:
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
+            # Editors on Windows begin a file with a byte order mark, which TOML does not know.
+            content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise UserError(f"cannot read show file {path}", error.strerror or "check the path") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -63,7 +63,7 @@ class RunSettings:
 def load_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file. Raises UserError if it is missing or no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(
             f"training settings {path}: {error}", "give a TOML file like config/training/gmd.toml"

@@ -101,6 +101,12 @@ def test_a_missing_file_is_named() -> None:
         load_show(Path("nowhere.toml"))
 
 
+def test_a_show_may_be_written_with_an_editor_of_windows(tmp_path: Path) -> None:
+    show = tmp_path / "show.toml"
+    show.write_bytes(b"\xef\xbb\xbf[dancer]\r\nenergy = 0.8\r\n")
+    assert load_show(show).dancer.energy == 0.8
+
+
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     show = tmp_path / "show.toml"
     show.write_bytes(bytes(range(256)))

@@ -370,6 +370,8 @@ def _keys_at(location: list[str]) -> list[str]:
     for part in location:
         if part == "scenes" and model is ShowSettings:
             return list(SceneSettings.model_fields)
+        if part == "zones" and model is TriggerSettings:
+            return list(TriggerZoneSettings.model_fields)
         default = model.model_fields[part].default if part in model.model_fields else None
         if not isinstance(default, BaseModel):
             return []

@@ -40,6 +40,10 @@ def test_later_wins(tmp_path: Path) -> None:
         ("[midi.programs]\nleed = 80", "perhaps you meant 'midi.programs.lead'"),
         ("[midi.programs]\nlead = 128", "midi.programs.lead"),
         ("[scenes.a]\nstile = 'x'", "style"),
+        (
+            "[[triggers.zones]]\npart = 'head'\nnote = 40\nchanel = 2",
+            "perhaps you meant 'triggers.zones.0.channel'",
+        ),
         ("[dancer]\nenergy = 7", "dancer.energy"),
         ("[dancer]\nenergy = nan", "dancer.energy"),
         ("[output]\nfps = 'many'", "output.fps"),

@@ -204,6 +204,9 @@ def main(target: str, programs: Mapping[int, int], clock: bool) -> int:
     except UserError as error:
         say("fail", f"{error.problem}\t{error.remedy}")
         return 2
+    except OSError as error:  # a name that no file can have
+        say("fail", f"cannot open {target}\t{error.strerror or error}")
+        return 2
     # Unbuffered: a buffered reader's lock, held by a thread that waits, would spoil the end of the process.
     stream = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
     reader = threading.Thread(target=_read, args=(stream, worker, ended), daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -45,6 +46,9 @@ def main() -> None:
         # A library that is interrupted while it loads may say that it is broken.
         if interrupted or isinstance(error, KeyboardInterrupt):
             sys.exit(130)
+        # Whoever only asks whether a file is there does not expect this: a song, a model, a folder, from anywhere.
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            error = UserError(f"no file can be called {error.filename}", "give a shorter name")
         if not isinstance(error, UserError):
             raise
         _say(error)

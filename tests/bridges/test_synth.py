@@ -168,3 +168,8 @@ def test_a_wrong_soundfont_is_the_users_to_mend(content: bytes | None, tmp_path:
         SynthBridge(str(path), clock=SessionClock()).open(lambda control: None)
     assert "synth.soundfont" in caught.value.remedy
     assert os.path.basename(str(path)) in caught.value.problem  # noqa: PTH119
+
+
+def test_a_soundfont_that_no_file_can_be_is_named() -> None:
+    with pytest.raises(UserError, match="xxx"):
+        SynthBridge("x" * 300 + ".sf2", clock=SessionClock()).open(lambda control: None)

@@ -155,6 +155,10 @@ def _bad_inputs(tmp_path: Path) -> dict[str, list[object]]:
             f"{seconds} seconds": ["dance", DEMO, "--duration", seconds, "--render", tmp_path / "o", *IDLE]
             for seconds in ("nan", "inf", "-1", "0")
         },
+        "a song of a long name": ["dance", "x" * 300 + ".wav", "--web", "off", *IDLE],
+        "a model of a long name": ["dance", DEMO, "--duration", "2", "--web", "off", "--model", "x" * 300],
+        "a session of a long name": ["dance", DEMO, "--duration", "2", "--web", "off", "--record", "x" * 300, *IDLE],
+        "poses of a long name": ["play", "x" * 300 + ".npz", "--web", "off"],
         "no data": ["prepare", "--data", tmp_path, "--out", tmp_path / "o"],
     }
 

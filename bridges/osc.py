@@ -38,6 +38,8 @@ _NOTE = NumberMessage("/pdd/note", "iiif")
 _MAX_TEXT_BYTES = 512
 """A longer status message is cut, so that it stays within one datagram."""
 _INT_MAX = 2**31 - 1
+_NEXT_BEAT = 1.0 - 2.0**-25
+"""From this phase on float32 has no word but 1, which is the next beat's 0: the beat's number is rounded up, too."""
 _NOT_IN_ADDRESS = re.compile(r"[^A-Za-z0-9_-]")
 _MAX_PERFORMERS = 4200
 """The largest crowd, and those around it. Each costs a prepared bundle of 5 kB; names that never end must not fill the
@@ -137,7 +139,7 @@ class OscBridge:
 def _single_message(event: OutputEvent) -> bytes | None:
     """Return the message for anything but a pose, None for what has no place in the dialect."""
     if isinstance(event, ClockEvent):
-        return _CLOCK.pack(event.beat, event.phase, event.tempo_bpm)
+        return _CLOCK.pack(event.beat, event.phase if event.phase < _NEXT_BEAT else 0.0, event.tempo_bpm)
     if isinstance(event, BeatEvent):
         return _BEAT.pack(_int32(event.beat_index), event.bar_beat, event.tempo_bpm, event.confidence)
     if isinstance(event, NoteEvent):

@@ -161,6 +161,7 @@ def test_smpl_is_translation_and_axis_angles(bridge_to, receiver):
     ("event", "address", "arguments"),
     [
         (ClockEvent(0, 0, 33.25, 0.25, 120.5, 0.9), "/pdd/clock", [33.25, 0.25, 120.5]),
+        (ClockEvent(0, 0, 5.0 - 1e-8, 1.0 - 1e-8, 120.5, 0.9), "/pdd/clock", [5.0, 0.0, 120.5]),
         (BeatEvent(0, 0, 34, 3, 120.5, 0.75), "/pdd/beat", [34, 3, 120.5, 0.75]),
         (BeatEvent(0, 0, 2**40, 3, 120.5, 0.75), "/pdd/beat", [2**31 - 1, 3, 120.5, 0.75]),
         (NoteEvent(0, 0, 9, 36, 100, 250_000_000), "/pdd/note", [9, 36, 100, 0.25]),

@@ -119,7 +119,7 @@ class OscBridge:
 
     def close(self) -> None:
         """Tell the receiver that the stream has ended, and close; idempotent."""
-        self.sender.send((encode_message("/pdd/status", ("osc", "info", "stream ended")),))
+        self.send(StatusEvent(self._clock.now_ns(), "osc", "info", "stream ended"))
         self.sender.close()
         if self.control is not None:
             self.control.close()

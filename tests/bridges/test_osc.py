@@ -200,13 +200,15 @@ def test_presentation_timetags_are_wall_clock_time(receiver):
     bridge.send(pose(time_ns=10_050_000_000))
     bridge.send(BeatEvent(10_050_000_000, 0, 1, 1, 120.0, 1.0))
     after = time.time()
+    bridge.close()
     datagrams = receiver.datagrams()
-    assert len(datagrams) == 3
-    for datagram in datagrams:
+    *shown_later, ended = datagrams
+    assert len(shown_later) == 3
+    assert ended[:8] == b"#bundle\0"
+    for datagram in shown_later:
         seconds, fraction = struct.unpack(">II", datagram[8:16])
         shown = seconds - 2_208_988_800 + fraction / 2**32
         assert before + 0.05 - 1e-3 <= shown <= after + 0.05 + 1e-3
-    bridge.close()
 
 
 def test_close_says_so_once(bridge_to, receiver):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,9 @@ class OscBridge:
         self._smpl = smpl
         self._kinematics = kinematics or PoseKinematics()
         self._poses = {"": _PoseBundle(smpl)}
+        self._music: ClockEvent | None = None
+        self._told_ns = -(2**62)
+        """Of which presentation time the receiver was last told where the music is."""
 
     def open(self, on_control: Callable[[ControlEvent], None]) -> None:
         """Resolve the receiver and bind the control port.
@@ -106,11 +110,30 @@ class OscBridge:
             bundle = self._bundle(event.performer)
             if bundle is None:
                 return
+            if not event.performer:
+                self._keep_time(event)
             if self._presentation_timetags:
                 bundle.template.stamp(self._timetag(event.time_ns))
             bundle.write(event, *self._kinematics.of(event))
             self.sender.send(bundle.template.datagrams)
             return
+        if isinstance(event, ClockEvent):
+            self._music = event
+            if 0 <= self._told_ns - event.time_ns < NS_PER_S:
+                return  # late: its moment was made up for
+            self._told_ns = event.time_ns
+        self._send_single(event)
+
+    def _keep_time(self, frame: PoseFrame) -> None:
+        """Go on with the music where a pose comes without its clock: the core is late, and its motion is carried on."""
+        music = self._music
+        if music is None or frame.time_ns <= self._told_ns:
+            return
+        self._told_ns = frame.time_ns
+        beat = music.beat + (frame.time_ns - music.time_ns) * music.tempo_bpm / (60 * NS_PER_S)
+        self._send_single(replace(music, time_ns=frame.time_ns, beat=beat, phase=beat % 1.0))
+
+    def _send_single(self, event: OutputEvent) -> None:
         message = _single_message(event)
         if message is not None:
             if self._presentation_timetags:

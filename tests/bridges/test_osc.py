@@ -186,6 +186,21 @@ def test_endless_status_is_cut_at_a_character(bridge_to, receiver):
     assert message == "€" * 170
 
 
+def test_the_clock_goes_on_with_poses_that_are_carried_on(bridge_to, receiver):
+    bridge, frame_ns = bridge_to(), 20_000_000
+    clocks = [ClockEvent(k * frame_ns, 0, 5.0 + 0.04 * k, 0.04 * k, 120.0, 0.9) for k in range(5)]
+    frames = [pose(time_ns=k * frame_ns) for k in range(5)]
+    # The third and the fourth come late, after their moments were made up for.
+    for event in (clocks[0], frames[0], clocks[1], frames[1], frames[2], frames[3], *clocks[2:], frames[4]):
+        bridge.send(event)
+    heard = [messages([datagram]) for datagram in receiver.datagrams()]
+    order = [address for said in heard for address in ("/pdd/clock", "/pdd/frame") if address in said]
+    assert order == ["/pdd/clock", "/pdd/frame"] * 5
+    said = [clock["/pdd/clock"] for clock in heard if "/pdd/clock" in clock]
+    assert [beat for beat, _, _ in said] == pytest.approx([5.0, 5.04, 5.08, 5.12, 5.16])
+    assert [phase for _, phase, _ in said] == pytest.approx([0.0, 0.04, 0.08, 0.12, 0.16], abs=1e-6)
+
+
 def test_metrics_are_not_sent(bridge_to, receiver):
     bridge_to().send(MetricsEvent(0, {"a": 1.0}))
     assert receiver.datagrams() == []

@@ -22,6 +22,8 @@ Device = Annotated[str, Field(coerce_numbers_to_str=True)]
 Program = Annotated[int, Field(ge=-1, le=127)]
 Address = Annotated[str, Field(coerce_numbers_to_str=True)]
 """HOST:PORT, or a part of it; a port alone is a number in TOML."""
+SceneName = Annotated[str, Field(max_length=64)]
+"""Of a name that a control asks for no more is read."""
 
 
 class Section(BaseModel):
@@ -280,7 +282,7 @@ class ShowSettings(Section):
     triggers: TriggerSettings = TriggerSettings()
     midi: MidiSettings = MidiSettings()
     synth: SynthSettings = SynthSettings()
-    scenes: Mapping[str, SceneSettings] = Field(default_factory=dict)
+    scenes: Mapping[SceneName, SceneSettings] = Field(default_factory=dict)
 
     @property
     def delays_ns(self) -> int:

@@ -44,6 +44,7 @@ def test_later_wins(tmp_path: Path) -> None:
             "[[triggers.zones]]\npart = 'head'\nnote = 40\nchanel = 2",
             "perhaps you meant 'triggers.zones.0.channel'",
         ),
+        (f"[scenes.{'x' * 65}]\nenergy = 0.5", "at most 64 characters"),
         ("[dancer]\nenergy = 7", "dancer.energy"),
         ("[dancer]\nenergy = nan", "dancer.energy"),
         ("[output]\nfps = 'many'", "output.fps"),

@@ -355,7 +355,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
 def _explain(error: ValidationError, where: str) -> UserError:
     """Turn pydantic's first complaint into one line with a remedy."""
     first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
+    location = [str(part) for part in first["loc"] if part != "[key]"]
     name = ".".join(location)
     if first["type"] == "extra_forbidden":
         known = _keys_at(location[:-1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
+from engine.whole_files import all_or_nothing
 from models.dance_to_music.settings import GdmTrainingSettings
 from models.dual.settings import DualSettings
 from models.field.dancing_to_music.settings import DancingToMusicSettings
@@ -138,12 +139,26 @@ def export(
 ) -> None:
     """Export the weights of a run at a step (the newest if None) for the stage, given the data it was trained on.
 
-    Our own two models take another name than the run's.
+    Our own two models take another name than the run's. An export that fails leaves the one that was there.
 
     Raises:
         UserError: there is no such run, or its data is missing.
     """
     finished = FinishedRun.find(run)
+    with all_or_nothing(folder) as place:
+        _export(finished, run, prepared, music, place, step=step, name=name)
+
+
+def _export(
+    finished: FinishedRun,
+    run: Path,
+    prepared: Path | None,
+    music: Path | None,
+    folder: Path,
+    *,
+    step: int | None,
+    name: str,
+) -> None:
     task = finished.task
     if task == "gmd":
         from models.music_to_dance import run as gmd_run

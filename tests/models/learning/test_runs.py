@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shutil
@@ -233,6 +234,24 @@ def test_a_finished_run_is_found_whole_or_in_part(straight: Path, tmp_path: Path
             FinishedRun.find(path)
     with pytest.raises(UserError, match="training run"):
         FinishedRun.find(tmp_path / "gmd").weights()
+
+
+def test_an_export_that_fails_leaves_the_one_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(run: Path, prepared: Path, folder: Path, **how: object) -> None:
+        (folder / "model.onnx").write_text("half of")
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr("models.music_to_dance.run.export", full_disk)
+    run, good = tmp_path / "run", tmp_path / "good"
+    for folder in (run, good):
+        folder.mkdir()
+    (run / "training.json").write_text(json.dumps({"settings": {"task": "gmd"}, "step": 1, "seconds": 1.0}))
+    (good / "model.onnx").write_text("a whole model")
+    for folder in (good, tmp_path / "new"):
+        with pytest.raises(OSError, match="full"):
+            commands.export(run, tmp_path, None, folder)
+    assert [path.read_text() for path in good.iterdir()] == ["a whole model"]
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_run_goes_on_with_the_settings_it_began_with(

@@ -17,6 +17,7 @@ from engine.errors import UserError
 
 _OF_THE_DISK = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    *(errno.EEXIST, errno.ELOOP),
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
 )
 """What the disk says that its owner can mend; anything else is a defect, and shows where."""

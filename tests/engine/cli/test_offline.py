@@ -23,6 +23,15 @@ def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path) -> No
         prepare_data(tmp_path, tmp_path / "file", workers=1, sheets=False, transcribe=False)
 
 
+def test_a_file_or_a_link_to_itself_in_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="file: File exists"), disk():
+        (tmp_path / "file").mkdir(exist_ok=True)
+    with pytest.raises(UserError, match="loop/run: Too many levels of symbolic links"), disk():
+        (tmp_path / "loop" / "run").mkdir(parents=True, exist_ok=True)
+
+
 def test_a_full_disk_is_told_and_a_defect_shows_where_it_is(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No space left"), disk():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

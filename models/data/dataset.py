@@ -24,7 +24,7 @@ from engine.whole_files import whole_file
 FORMAT = 1
 SPLITS = ("train", "val", "test")
 _RUN_AGAIN = "run `pasdedeux prepare` again"
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading a file raises that is cut off, or is not what it should be."""
 
 
@@ -102,7 +102,7 @@ class PreparedClip:
             with np.load(path, allow_pickle=False) as archive:
                 facts = json.loads(str(archive["facts"]))
                 return PreparedClip(**facts, **{key: archive[key] for key in _ARRAYS})
-        except _DAMAGE as error:
+        except DAMAGE as error:
             # What is there and as old as its source is not made again.
             remedy = f"delete it, if it is there, and {_RUN_AGAIN}"
             raise UserError(f"cannot read the prepared clip {path.name} ({error})", remedy) from error
@@ -164,7 +164,7 @@ class Statistics:
                 keys = [key for key in archive.files if key.startswith("energy_")]
                 styles = {key.removeprefix("energy_"): archive[key] for key in keys}
                 return Statistics(archive["mean"], archive["std"], archive["energy"], styles)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise UserError(f"cannot read {path} ({error})", _RUN_AGAIN) from error
 
 
@@ -199,7 +199,7 @@ class PreparedData:
                 raise UserError(f"{folder} was prepared by another version", _RUN_AGAIN)
             names, digest = list(content["clips"]), str(content["feature_digest"])
             sources = {str(name): str(source) for name, source in dict(content.get("sources", {})).items()}
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise UserError(f"cannot read {index} ({error})", _RUN_AGAIN) from error
         clips = tuple(PreparedClip.load(folder / "clips" / f"{name}.npz") for name in names)
         return PreparedData(folder, digest, clips, Statistics.load(folder / "statistics.npz"), sources)

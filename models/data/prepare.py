@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from engine.whole_files import whole_file
 from models.data import markers as mk
 from models.data.clip_on_ticks import ClipMotion, clip_on_ticks
 from models.data.clip_sources import BadClip, ClipSource, load_audio
-from models.data.dataset import FORMAT, PreparedClip, PreparedData, Statistics
+from models.data.dataset import DAMAGE, FORMAT, PreparedClip, PreparedData, Statistics
 from models.data.music_beat import find_beat
 from models.data.provenance import SOURCES
 from models.data.retarget import Calibration, FittedMotion, calibrate, fit_markers
@@ -240,17 +241,10 @@ def _motion(job: _Job) -> tuple[ClipMotion, str]:
 
 def _fit(job: _Job, calibration: Calibration, markers: NDArray[np.float32], key: str) -> FittedMotion:
     path = job.out / "fits" / f"{job.source.name}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as archive:
-            if str(archive["key"]) == key:
-                return FittedMotion(
-                    archive["rotations"],
-                    archive["translation"],
-                    archive["contacts"],
-                    float(archive["fps"]),
-                    archive["residual"],
-                    archive["target"],
-                )
+    kept = _kept(path, key, ("rotations", "translation", "contacts", "fps", "residual", "target"))
+    if kept is not None:
+        rotations, translation_m, contacts, fps, residual_m, target_m = kept
+        return FittedMotion(rotations, translation_m, contacts, float(fps), residual_m, target_m)
     fit = fit_markers(markers, job.source.fps, calibration, job.iterations)
     _save_fit(fit, path, key)
     return fit
@@ -292,15 +286,23 @@ def _calibration(train: list[ClipSource], out: Path, iterations: int, console: C
     clips = [(load_motion(source)[0], source.fps) for source in train]
     key = _digest(_FIT_VERSION, iterations, *[part for clip in clips for part in clip])
     path = out / "calibration.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as archive:
-            if str(archive["key"]) == key:
-                return Calibration(archive["centres"], archive["scale"], archive["offsets_m"])
+    kept = _kept(path, key, ("centres", "scale", "offsets_m"))
+    if kept is not None:
+        return Calibration(*kept)
     with console.status("learning where the markers sit"):
         found = calibrate(clips, iterations=iterations)
     with whole_file(path) as partial:
         np.savez(partial, key=np.array(key), centres=found.centres, scale=found.scale, offsets_m=found.offsets_m)
     return found
+
+
+def _kept(path: Path, key: str, names: Sequence[str]) -> list[NDArray[Any]] | None:
+    """Return what an earlier run kept, if it was made from the same; None if not, or if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return [archive[name] for name in names] if str(archive["key"]) == key else None
+    except DAMAGE:
+        return None
 
 
 def _digest(*parts: object) -> str:

@@ -3,6 +3,7 @@
 import io
 import json
 import multiprocessing.reduction
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,16 @@ def test_sheets_that_are_asked_for_later_are_drawn_once(
         again = prepare(raw, out, iterations=12, sheets=True, console=Console(quiet=True))
         assert sorted(again.ready) == ["alone", "good", "held_out"]
     assert sorted(drawn) == ["alone.png", "good.png", "held_out.png"]
+
+
+def test_what_an_earlier_run_kept_and_the_disk_damaged_is_made_again(
+    raw: Path, prepared: tuple[Path, Summary], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(prepared[0], tmp_path / "out"))
+    for damaged in ("calibration.npz", "fits/good.npz"):
+        (out / damaged).write_bytes(b"no archive")
+    again = prepare(raw, out, iterations=12, console=Console(quiet=True))
+    assert sorted(again.ready) == ["alone", "good", "held_out"]
 
 
 def test_ticks_lie_on_the_beat_of_the_music(prepared: tuple[Path, Summary]) -> None:

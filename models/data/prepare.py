@@ -92,7 +92,7 @@ def prepare(
             if source.kind == "markers":
                 load_motion(source)  # the calibration below must not meet a bad clip
             if source.name in {other.name for other in usable}:
-                raise BadClip("its name occurs twice")
+                raise BadClip("its name occurs twice: the first is kept")
             usable.append(source)
         except BadClip as bad:
             skipped[source.name] = str(bad)
@@ -123,7 +123,8 @@ def prepare(
                 skipped[name] = outcome
     for name, reason in sorted(skipped.items()):
         console.print(f"left out [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
-    done = [source.name for source in usable if source.name not in skipped]
+    # Not by what was left out: a bad clip may have the name of a good one.
+    done = [source.name for source in usable if source.name in (*made, *ready)]
     clips = [PreparedClip.load(out / "clips" / f"{name}.npz") for name in done]
     training = [clip for clip in clips if clip.split == "train"]
     if not training:

@@ -165,6 +165,16 @@ def test_what_an_earlier_run_kept_and_the_disk_damaged_is_made_again(
     assert sorted(again.ready) == ["alone", "good", "held_out"]
 
 
+def test_a_good_clip_stays_where_a_bad_one_has_its_name(raw: Path, tmp_path: Path) -> None:
+    (row,) = json.loads((raw / "motion_only" / "index.json").read_text())
+    row["motion"] = str(raw / "motion_only" / "alone.npz")
+    write_index(tmp_path, [row, row, {**row, "split": "holdout"}])
+    summary = prepare(tmp_path, tmp_path / "out", iterations=2, console=Console(quiet=True))
+    assert summary.made == ("alone",)
+    assert "the first is kept" in summary.skipped["alone"]
+    assert [clip.name for clip in PreparedData.load(tmp_path / "out").clips] == ["alone"]
+
+
 def test_ticks_lie_on_the_beat_of_the_music(prepared: tuple[Path, Summary]) -> None:
     data = PreparedData.load(prepared[0])
     assert data.feature_digest == FeatureSpec().digest

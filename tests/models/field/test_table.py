@@ -31,6 +31,8 @@ def test_the_shipped_table_has_every_system_under_both_protocols() -> None:
     assert len(shipped.A.seeds) == 3
     names = [training.name for training in trainings(shipped)]
     assert len(set(names)) == len(names)
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert f"({len(names)} trainings," in readme
 
 
 def test_every_system_is_trained_once_before_any_is_trained_twice() -> None:

@@ -171,7 +171,7 @@ def evaluate(
         {BarRetrieval.name: beside} if beside else {},
     )
     report.save(out)
-    console.print(report.markdown(), markup=False, highlight=False)
+    console.print(report.markdown(), markup=False, highlight=False, soft_wrap=True)
     return out / TABLE_FILE
 
 

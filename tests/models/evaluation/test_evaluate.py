@@ -129,6 +129,17 @@ def test_what_cannot_be_evaluated_is_the_users_error(folder: Path, tmp_path: Pat
         evaluate(tmp_path / "nothing", tmp_path, EvaluationPlan(), quiet=True)
 
 
+def test_tables_are_printed_as_they_are_written_however_narrow_the_window(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (GMD_FOLDER / "manifest.json").exists():
+        pytest.skip("no weights in this checkout")
+    monkeypatch.setenv("COLUMNS", "60")
+    plan = EvaluationPlan(seeds=1, seconds=8.0, resamples=5, systems=("mean pose",))
+    table = evaluate(folder, tmp_path, plan).read_text(encoding="utf-8")
+    assert table in capsys.readouterr().out
+
+
 def test_data_of_other_styles_without_validation_clips_and_partly_without_music(tmp_path: Path) -> None:
     if not (GMD_FOLDER / "manifest.json").exists():
         pytest.skip("no weights in this checkout")

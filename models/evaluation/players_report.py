@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from engine.types import VOICES
+from engine.whole_files import all_or_nothing
 from models.dance_to_music.measure import PlayedFigures
 from models.metrics.resampling import Interval, bootstrap
 from models.symbolic.music_metrics import MusicMeasures, Range
@@ -103,11 +104,11 @@ class PlayersReport:
         )
 
     def save(self, folder: Path) -> None:
-        """Write both files."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write both files; if that fails, those of an earlier evaluation stay."""
         text = json.dumps(_without_nan(asdict(self)), indent=1, allow_nan=False)
-        (folder / self.JSON_FILE).write_text(text + "\n")
-        (folder / self.TABLE_FILE).write_text(self.markdown())
+        with all_or_nothing(folder) as place:
+            (place / self.JSON_FILE).write_text(text + "\n", encoding="utf-8")
+            (place / self.TABLE_FILE).write_text(self.markdown(), encoding="utf-8")
 
     def markdown(self) -> str:
         """Return the tables."""

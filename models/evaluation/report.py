@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from engine.whole_files import all_or_nothing
 from models.evaluation.cache import KeptDance
 from models.evaluation.facts import Made, SongFacts, SystemFacts
 from models.evaluation.stability import Stability
@@ -63,10 +64,10 @@ class Report:
     differences: Mapping[str, Mapping[str, Figures]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write `evaluation.json` and `evaluation.md`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / JSON_FILE).write_text(json.dumps(_plain(asdict(self)), indent=1) + "\n")
-        (folder / TABLE_FILE).write_text(self.markdown())
+        """Write `evaluation.json` and `evaluation.md`; if that fails, those of an earlier evaluation stay."""
+        with all_or_nothing(folder) as place:
+            (place / JSON_FILE).write_text(json.dumps(_plain(asdict(self)), indent=1) + "\n", encoding="utf-8")
+            (place / TABLE_FILE).write_text(self.markdown(), encoding="utf-8")
 
     def markdown(self) -> str:
         """Return the tables."""

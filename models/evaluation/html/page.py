@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.whole_files import whole_file
 from models.data.clip_sources import ClipSource
 from models.evaluation.facts import SystemFacts
 from models.evaluation.html import columns as c
@@ -72,7 +73,9 @@ def write_page(folders: Sequence[Path], out: Path, settings: PageSettings | None
     songs = packed_songs(reports, sources, settings.seconds, settings.seeds)
     out.mkdir(parents=True, exist_ok=True)
     path = out / PAGE_FILE
-    path.write_text(page(reports, player_data(songs) if songs else "", any(s.sound for s in songs)), encoding="utf-8")
+    text = page(reports, player_data(songs) if songs else "", any(s.sound for s in songs))
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
     return path
 
 

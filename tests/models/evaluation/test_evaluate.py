@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +27,7 @@ from models.music_to_dance.unseen_movement import unseen_movement
 from models.rivals.real import RandomClip, real_dance
 from models.rivals.song import Dance, Shown, Song
 from tests.models.data.stepping_folder import prepared_clip, prepared_folder, write_folder
-from tests.models.evaluation.small_evaluation import Swaying
+from tests.models.evaluation.small_evaluation import Swaying, evaluation
 
 WITHOUT_MODEL = ("mean pose", "retrieval", "random")
 
@@ -138,6 +142,32 @@ def test_tables_are_printed_as_they_are_written_however_narrow_the_window(
     plan = EvaluationPlan(seeds=1, seconds=8.0, resamples=5, systems=("mean pose",))
     table = evaluate(folder, tmp_path, plan).read_text(encoding="utf-8")
     assert table in capsys.readouterr().out
+
+
+def test_figures_that_cannot_be_written_leave_those_of_an_earlier_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = evaluation(tmp_path)
+    earlier = {name: (tmp_path / name).read_bytes() for name in (JSON_FILE, TABLE_FILE)}
+    write = Path.write_text
+
+    def full_disk(path: Path, text: str, **how: str) -> int:
+        write(path, text[:100], **how)
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    monkeypatch.setattr(Path, "write_text", full_disk)
+    with pytest.raises(OSError, match="full"):
+        report.save(tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in earlier} == earlier
+
+
+def test_tables_are_utf_8_whatever_the_system_writes(tmp_path: Path) -> None:
+    code = (
+        f"from pathlib import Path; from {evaluation.__module__} import evaluation; evaluation(Path({str(tmp_path)!r}))"
+    )
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code], env=plain, check=True, cwd=Path(__file__).parents[3])
+    assert "Fréchet" in (tmp_path / TABLE_FILE).read_text(encoding="utf-8")
 
 
 def test_data_of_other_styles_without_validation_clips_and_partly_without_music(tmp_path: Path) -> None:

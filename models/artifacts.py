@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from engine.body.skeleton import JOINT_NAMES, PARENTS, REST_OFFSETS_M
 from engine.errors import UserError
@@ -56,6 +58,14 @@ def files_key(files: Mapping[str, str]) -> str:
 def save_manifest(manifest: DataclassInstance, folder: Path) -> None:
     """Write a manifest, of any kind, into its folder."""
     (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+def write_tables(tables: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """Write tables as safetensors that whoever may read the other files of the folder may read.
+
+    Its own way of writing gives them to their owner alone, and the stage may run as somebody else.
+    """
+    path.write_bytes(save(dict(tables)))
 
 
 def require_skeleton(folder: Path, trained: str) -> None:

@@ -9,13 +9,12 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from engine.body.pose_features import PoseFeatureSpec
 from engine.errors import UserError
 from engine.types import TICKS_PER_BEAT
-from models.artifacts import GdmManifest, file_digest
+from models.artifacts import GdmManifest, file_digest, write_tables
 from models.dance_to_music.composer import MODEL_FILE, TABLES_FILE
 from models.dance_to_music.conditioning import MUSIC_CONDITION_SIZE
 from models.dance_to_music.network import NOISE_SIZE, Gdm
@@ -127,7 +126,7 @@ def export_gdm(model: Gdm, sampler: MusicSampler, facts: GdmExportFacts, folder:
 def save_tables(sampler: MusicSampler, folder: Path) -> None:
     """Write the tables that a composer on stage needs beside its network: normalisation and phrases."""
     table = sampler.table(np.random.Generator(np.random.PCG64(0)), _PHRASES)
-    save_file(
+    write_tables(
         {
             "pose_mean": sampler.pose_mean,
             "pose_scale": sampler.pose_scale,

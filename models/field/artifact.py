@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from engine.errors import UserError
-from models.artifacts import RETRAIN, require_features, save_manifest, skeleton_digest, verified_content
+from models.artifacts import RETRAIN, require_features, save_manifest, skeleton_digest, verified_content, write_tables
 from models.field.frames import POSE_SIZE, FrameScales, StartPoses
 
 FRAMES_KIND = "frames"
@@ -105,7 +105,7 @@ class FrameTables:
         """Write the tables."""
         parts = {**asdict(self.scales), "start_poses": self.starts.poses, "start_styles": self.starts.styles}
         parts |= {state_name(index): np.ascontiguousarray(part) for index, part in enumerate(self.state)}
-        save_file(parts, folder / TABLES_FILE)
+        write_tables(parts, folder / TABLES_FILE)
 
     @staticmethod
     def load(folder: Path) -> FrameTables:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from torch.export import Dim
 
 from engine.errors import UserError
 from engine.types import TICKS_PER_BEAT
-from models.artifacts import GmdManifest, file_digest, skeleton_digest
+from models.artifacts import GmdManifest, file_digest, skeleton_digest, write_tables
 from models.backends.choose import MODEL_FILE
 from models.backends.ort_backend import BATCH_DIMENSION, OrtBackend
 from models.backends.parity import probe
@@ -81,7 +80,7 @@ def export_gmd(model: Gmd, sampler: SequenceSampler, facts: ExportFacts, folder:
     weight_bytes, multiply_adds = step.cost()
     write_graph(step, config, folder / MODEL_FILE)
     table, starts = sampler.table(), sampler.starts()
-    save_file(
+    write_tables(
         {
             "music_mean": sampler.music_mean,
             "music_scale": sampler.music_scale,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from models.artifacts import write_tables
 from models.music_to_dance.conditioning import MUSIC_LIMIT, normalise_music
 
 Floats = NDArray[np.float32]
@@ -80,7 +81,7 @@ class UnitTables:
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
-        save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, path)
+        write_tables({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, path)
 
     @staticmethod
     def load(path: Path) -> UnitTables:

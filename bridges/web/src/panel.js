@@ -180,6 +180,8 @@ export class Panel {
   }
 
   keyDown(event) {
+    // Held down, Enter would press a focused button again and again: a blackout must not flicker.
+    if (event.repeat && event.key === "Enter" && event.target.matches?.("button")) return event.preventDefault();
     if (event.ctrlKey || event.metaKey || event.altKey || $("help").open || event.target.matches?.("select")) return;
     const focused = document.activeElement;
     const onWidget = focused && focused.matches("button, input, a") && focused.matches(":focus-visible");

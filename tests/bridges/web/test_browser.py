@@ -246,6 +246,19 @@ def test_keys_and_buttons_become_controls(visit: Visit, feeder: Feeder) -> None:
     assert feeder.bridge.counters.get("malformed", 0) == 0
 
 
+def test_enter_held_on_a_button_presses_it_once(visit: Visit, feeder: Feeder) -> None:
+    page = visit.page
+    visit.wait("stage.connected && stage.settings.style === 'auto'")
+    for name in ("Blackout", "Panic"):
+        page.get_by_role("button", name=name).focus()
+        for _ in range(6):
+            page.keyboard.down("Enter")
+        page.keyboard.up("Enter")
+    page.keyboard.press("m")
+    wait_until(lambda: "mirror" in feeder.names(), feeder.names)
+    assert feeder.names() == ["blackout", "panic", "mirror"]
+
+
 def test_blackout_darkens_and_hud_hides(visit: Visit) -> None:
     visit.page.keyboard.press("b")
     visit.wait("stage.light === 0")

@@ -58,10 +58,18 @@ export class Panel {
     this.styleNames = [];
     this.touchedMs = {};
     this.timers = {};
+    /** Whether the list of keys was opened with a finger or the mouse. */
+    this.keyPointed = false;
     for (const name of SLIDERS) $(name).addEventListener("input", () => this.sliderMoved(name));
     const keys = TONICS.flatMap((tonic) => [`${tonic} major`, `${tonic} minor`]);
     $("key").replaceChildren(...["auto", ...keys].map((name) => new Option(name, name)));
-    $("key").addEventListener("change", () => this.set("key", $("key").value));
+    $("key").addEventListener("change", () => {
+      this.set("key", $("key").value);
+      // Chosen with a finger or the mouse: the next key is a shortcut again, not the first letter of another choice.
+      if (this.keyPointed) $("key").blur();
+    });
+    $("key").addEventListener("pointerdown", () => (this.keyPointed = true));
+    $("key").addEventListener("blur", () => (this.keyPointed = false));
     $("trigger-modes").replaceChildren(...TRIGGER_MODES.map((mode) => chip(mode, "trigger", "radio")));
     document.addEventListener("click", (event) => this.clicked(event));
     // Space after a click must tap, not press the clicked button again; focus that came by Tab is left alone.

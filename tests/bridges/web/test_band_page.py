@@ -233,6 +233,24 @@ def test_the_bands_controls_become_controls(visit_to: Callable[..., tuple[Visit,
     visit.wait("document.querySelector('#key').value === 'Bb minor'")
 
 
+def test_a_key_chosen_with_the_mouse_leaves_the_shortcuts_alone(
+    visit_to: Callable[..., tuple[Visit, BandFeeder]],
+) -> None:
+    visit, feeder = visit_to(("", "camera"))
+    page = visit.page
+    page.locator("#key").click()
+    for key in ("ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    visit.wait("stage.settings.key === 'C minor'")
+    page.keyboard.press("b")
+    wait_until(lambda: "blackout" in feeder.names(), feeder.names)
+    assert feeder.names() == ["key", "blackout"], "b is the blackout, not B flat"
+    # Who came by Tab goes on choosing.
+    page.locator("#key").focus()
+    page.keyboard.press("ArrowDown")
+    visit.wait("stage.settings.key !== 'C minor' && document.activeElement.id === 'key'")
+
+
 def test_a_dance_show_looks_as_it_did(browser: playwright.Browser) -> None:
     feeder = Feeder()
     visit = Visit(browser, feeder)

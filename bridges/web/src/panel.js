@@ -58,6 +58,7 @@ export class Panel {
     this.styleNames = [];
     this.touchedMs = {};
     this.timers = {};
+    this.later = {};
     /** Whether the list of keys was opened with a finger or the mouse. */
     this.keyPointed = false;
     for (const name of SLIDERS) $(name).addEventListener("input", () => this.sliderMoved(name));
@@ -105,7 +106,13 @@ export class Panel {
   /** Take note of a setting that has taken effect. */
   take(name, value) {
     if (name === "style" && typeof value === "number") value = this.styleNames[value] ?? "auto";
-    if (performance.now() - this.touchedMs[name] < HANDS_OFF_MS) return;
+    clearTimeout(this.later[name]);
+    const waitMs = this.touchedMs[name] + HANDS_OFF_MS - performance.now();
+    if (waitMs > 0) {
+      // What the engine says last counts, once the hand is off: it may be another page's.
+      this.later[name] = setTimeout(() => this.take(name, value), waitMs);
+      return;
+    }
     if (value === null || !(name in this.settings)) return this.flash(name);
     this.settings[name] = value;
     this.show(name);

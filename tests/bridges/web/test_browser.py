@@ -259,6 +259,15 @@ def test_enter_held_on_a_button_presses_it_once(visit: Visit, feeder: Feeder) ->
     assert feeder.names() == ["blackout", "panic", "mirror"]
 
 
+def test_two_hands_on_one_slider_end_of_one_mind(browser: playwright.Browser, visit: Visit, feeder: Feeder) -> None:
+    visit.wait("stage.connected && stage.settings.style === 'auto'")
+    visit.page.locator("#energy").fill("20")
+    wait_until(lambda: feeder.controls and feeder.controls[-1].value == pytest.approx(0.2), feeder.names)
+    # Another page's hand comes before this one's is known to be off.
+    feeder.bridge.send(ControlEvent(0, "energy", 0.9))
+    visit.wait_for_text("#energy-value", "90")
+
+
 def test_blackout_darkens_and_hud_hides(visit: Visit) -> None:
     visit.page.keyboard.press("b")
     visit.wait("stage.light === 0")

@@ -58,6 +58,7 @@ export class Panel {
     this.styleNames = [];
     this.touchedMs = {};
     this.timers = {};
+    this.moved = {};
     this.later = {};
     /** Whether the list of keys was opened with a finger or the mouse. */
     this.keyPointed = false;
@@ -170,13 +171,17 @@ export class Panel {
     this.touchedMs[name] = performance.now();
     this.settings[name] = Number($(name).value) / 100;
     this.show(name);
-    if (this.timers[name]) return;
-    const tell = () => this.send(name, this.settings[name]);
-    tell();
-    this.timers[name] = setTimeout(() => {
-      this.timers[name] = 0;
-      tell();
-    }, SLIDER_INTERVAL_MS);
+    this.moved[name] = true;
+    if (!this.timers[name]) this.tellSlider(name);
+  }
+
+  /** Tell where a slider is, once an interval for as long as it moves. */
+  tellSlider(name) {
+    this.timers[name] = 0;
+    if (!this.moved[name]) return;
+    this.moved[name] = false;
+    this.send(name, this.settings[name]);
+    this.timers[name] = setTimeout(() => this.tellSlider(name), SLIDER_INTERVAL_MS);
   }
 
   clicked(event) {

@@ -268,6 +268,20 @@ def test_two_hands_on_one_slider_end_of_one_mind(browser: playwright.Browser, vi
     visit.wait_for_text("#energy-value", "90")
 
 
+def test_a_slider_that_is_dragged_tells_twenty_times_a_second(visit: Visit) -> None:
+    told = visit.page.evaluate(
+        """() => { const told = []; const later = []; const slider = document.getElementById('energy');
+        const { setTimeout } = window; window.setTimeout = (run) => later.push(run);
+        window.__stage.link.control = (name, value) => told.push(value);
+        const move = (percent) => { slider.value = percent; slider.dispatchEvent(new Event('input')); };
+        const interval = () => { told.push('|'); later.shift()?.(); };
+        move(10); move(11); move(12); interval(); move(13); move(14); interval(); move(14); interval(); interval();
+        move(15); interval(); interval(); window.setTimeout = setTimeout; delete window.__stage.link.control;
+        return told; }"""
+    )
+    assert told == [0.1, "|", 0.12, "|", 0.14, "|", 0.14, "|", 0.15, "|", "|"]
+
+
 def test_blackout_darkens_and_hud_hides(visit: Visit) -> None:
     visit.page.keyboard.press("b")
     visit.wait("stage.light === 0")

@@ -101,6 +101,8 @@ class Part {
     this.open = false;
     this.sources = [];
     this.ended = 0;
+    this.releasedAt = Infinity;
+    this.cutAt = Infinity;
     this.out = context.createGain();
     this.out.connect(bus);
   }
@@ -157,16 +159,19 @@ class Part {
 
   /** Let it go at a time, as a key is let go. */
   release(when) {
+    this.releasedAt = Math.min(this.releasedAt, when);
     this.out.gain.setTargetAtTime(0, when, RELEASE_S / 5);
     this.end = Math.min(this.end, when + RELEASE_S);
     for (const source of this.sources) source.stop(when + RELEASE_S);
   }
 
-  /** End it at a time, without a click. */
+  /** End it at a time, without a click: from as loud as it is by then. */
   cut(when) {
+    if (when >= this.cutAt) return;
+    this.cutAt = when;
     const { gain } = this.out;
     gain.cancelScheduledValues(when);
-    gain.setValueAtTime(1, when);
+    gain.setValueAtTime(Math.exp(-Math.max(when - this.releasedAt, 0) / (RELEASE_S / 5)), when);
     gain.linearRampToValueAtTime(0, when + FADE_S);
     this.end = Math.min(this.end, when + FADE_S);
     for (const source of this.sources) source.stop(when + FADE_S);

@@ -299,6 +299,9 @@ def test_each_voice_sounds_and_panic_silences(visit_to: Callable[..., tuple[Visi
     peaks = np.array(visit.page.evaluate("(notes) => window.__stage.renderNotes(notes, 3.0)", notes)["peaks"])
     assert peaks[5:19].max() > 0.02
     assert peaks[30:].max() < 2e-3, "a velocity of 0 ends a note"
+    # What is let go and dies away is not heard again when it is ended for good.
+    ended = visit.page.evaluate("(notes) => window.__stage.renderNotes(notes, 3.0, 1.15)", notes)["peaks"]
+    assert max(ended[23:]) <= peaks[22], "panic makes a sound"
     # Nobody is deafened, and hundreds of notes do not pile up.
     wall, _ = render([(2, 48 + i % 40, 0.1 + 0.001 * i, 3.0) for i in range(400)], 2.0)
     assert wall.max() <= 1.0

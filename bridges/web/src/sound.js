@@ -299,15 +299,21 @@ export class Sound {
 
   /** Turn it on (must be called by a click: browsers want that) or off; returns whether it is on. */
   async toggle() {
-    this.on = !this.on;
-    if (this.on && !this.context) {
-      this.context = new AudioContext({ latencyHint: "interactive" });
-      this.instruments = new Instruments(this.context);
+    if (this.on) {
+      this.on = false;
+      this.silence();
+      return false;
+    }
+    if (!this.context) {
+      const context = new AudioContext({ latencyHint: "interactive" });
+      this.instruments = new Instruments(context);
+      this.context = context;
       this.setVolume(this.volume);
     }
-    if (this.on) await this.context.resume();
-    else this.silence();
-    return this.on;
+    await this.context.resume();
+    // Not before: a browser that gives no sound leaves it off.
+    this.on = true;
+    return true;
   }
 
   setVolume(volume) {

@@ -354,6 +354,19 @@ def test_sound_is_switched_on_by_a_click_and_off_by_panic(visit_to: Callable[...
     visit.wait("stage.sound.on === false")
 
 
+def test_a_browser_without_sound_shows_the_notes_all_the_same(
+    visit_to: Callable[..., tuple[Visit, BandFeeder]],
+) -> None:
+    visit, _ = visit_to(("camera",))
+    visit.page.evaluate("() => { window.AudioContext = class { constructor() { throw new Error('no device'); } }; }")
+    visit.page.get_by_role("button", name="Sound on").click()
+    visit.page.get_by_text("This browser gives no sound").wait_for()
+    newest = visit.ask("stage.roll.notes.at(-1)?.time_s ?? 0")
+    visit.wait(f"stage.roll.notes.at(-1)?.time_s > {newest} + 1")
+    assert visit.ask("stage.sound.on") is False
+    assert visit.complaints == []
+
+
 def test_hostile_messages_break_nothing(visit_to: Callable[..., tuple[Visit, BandFeeder]]) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     zones = [

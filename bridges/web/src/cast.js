@@ -24,7 +24,7 @@ const MOVE_S = 0.8;
 export class Cast {
   constructor() {
     this.names = [""];
-    /** By number: {name, playout, pose, body, presence, place}. */
+    /** By number: {name, playout, pose, body, bodyOf (the name it was made for), presence, place}. */
     this.members = new Map();
     this.leadPlace = 0;
     this.received = 0;
@@ -84,10 +84,18 @@ export class Cast {
    */
   move(nowMs, elapsedS, stage, lead) {
     for (const member of this.members.values()) {
+      // Another engine's performer under a known number looks otherwise, and stands elsewhere.
+      if (member.body && member.bodyOf !== member.name) {
+        stage.leave(member.body);
+        member.body = member.place = null;
+      }
       const here = member.playout.sample(nowMs, member.pose) && member.playout.silenceMs(nowMs) < GONE_MS;
       const step = elapsedS / FADE_S;
       member.presence = Math.min(Math.max(member.presence + (here ? step : -step), 0), 1);
-      if (here && !member.body) member.body = stage.enter(bodyOf(member, stage));
+      if (here && !member.body) {
+        member.body = stage.enter(bodyOf(member, stage));
+        member.bodyOf = member.name;
+      }
       if (!member.presence && member.body && member.playout.silenceMs(nowMs) > 10 * GONE_MS) {
         stage.leave(member.body);
         this.members.delete(member.number);

@@ -182,6 +182,20 @@ def test_who_leaves_the_picture_leaves_the_stage(visit_to: Callable[..., tuple[V
     visit.wait("stage.cast.member('camera')?.presence === 1")
 
 
+def test_who_comes_under_a_known_number_has_a_body_of_their_own(
+    visit_to: Callable[..., tuple[Visit, BandFeeder]],
+) -> None:
+    visit, _ = visit_to(("", "camera"))
+    visit.wait("stage.cast.member('camera')?.presence === 1")
+    visit.page.evaluate("() => (window.before = window.__stage.cast.member('camera').body.object)")
+    # As another engine would say on the same port.
+    visit.page.evaluate("() => window.__stage.cast.name(['', 'partner'])")
+    visit.wait("stage.cast.member('partner').body.figure !== undefined")
+    assert visit.ask("window.before.parent === null")
+    visit.page.evaluate("() => window.__stage.cast.name(['', '1'])")
+    visit.wait("stage.cast.member('1').body.figure === undefined && stage.cast.member('1').place === null")
+
+
 def test_zones_flash_and_the_roll_scrolls(visit_to: Callable[..., tuple[Visit, BandFeeder]]) -> None:
     visit, feeder = visit_to(("camera",))
     assert visit.ask("stage.zones.zones.length") == 5

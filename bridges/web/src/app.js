@@ -84,6 +84,8 @@ const link = new Link(`${location.protocol === "https:" ? "wss" : "ws"}://${loca
 function begin(info, settings) {
   panel.begin(info, settings);
   state.zones = info.zones;
+  // A band alone has no dancer; one of the show before does not stand beside it.
+  if (panel.band && info.model === undefined) state.danced = false;
   latencyMs = Number.isFinite(info.latency_ms) ? info.latency_ms : 0;
   stage?.zones.set(state.zones);
   document.body.classList.toggle("has-band", panel.band);

@@ -14,6 +14,7 @@ from bridges.web.server import MAX_PERFORMERS
 from engine.body import skeleton
 from engine.types import BeatEvent, ClockEvent, ControlEvent, NoteEvent, PoseFrame
 from tests.bridges.web.test_browser import BPM, CHROMIUM, FPS, STANDING_M, Feeder, Visit, browser, playwright, sway
+from tests.ports import unshared_port
 from tests.waiting import wait_until
 
 __all__ = ["browser"]
@@ -219,6 +220,20 @@ def test_zones_flash_and_the_roll_scrolls(visit_to: Callable[..., tuple[Visit, B
     picture(visit, "camera_small", 390, 760)
     visit.page.evaluate("document.querySelector('#open-panel').click()")
     picture(visit, "camera_small_panel", 390, 760)
+
+
+def test_a_band_that_plays_on_alone_leaves_no_dancer_behind(browser: playwright.Browser) -> None:
+    port = unshared_port()
+    duet = BandFeeder(("", "camera"), port=port)
+    visit = Visit(browser, duet)
+    visit.wait("stage.rendered > 0 && stage.received > 0 && stage.stage.figure.object.visible")
+    duet.close()
+    visit.wait("!stage.connected")
+    assert visit.ask("stage.stage.figure.object.visible"), "while nobody is there, it stands and breathes"
+    band = BandFeeder(("camera",), port=port)
+    visit.wait("stage.connected && !stage.stage.figure.object.visible")
+    visit.page.close()
+    band.close()
 
 
 def test_the_bands_controls_become_controls(visit_to: Callable[..., tuple[Visit, BandFeeder]]) -> None:

@@ -314,6 +314,16 @@ def test_messages_are_shown_as_text(visit: Visit, feeder: Feeder) -> None:
     assert found[2] == 0
 
 
+def test_a_long_name_stays_in_the_panel(browser: playwright.Browser) -> None:
+    styles = ["one that was named after the folder " + 3 * "it was trained on ", 60 * "w"]
+    feeder = Feeder(styles=styles, scenes=[70 * "s"])
+    visit = Visit(browser, feeder)
+    visit.wait("stage.connected && document.querySelectorAll('#scenes button').length === 1")
+    assert visit.ask("((panel) => panel.scrollWidth - panel.clientWidth)(document.getElementById('panel'))") == 0
+    visit.page.close()
+    feeder.close()
+
+
 def test_reconnects_by_itself(browser: playwright.Browser) -> None:
     port = unshared_port()
     first = Feeder(port=port)

@@ -378,6 +378,11 @@ def test_without_webgl_the_controls_still_work(browser: playwright.Browser, feed
     visit = Visit(blind, feeder)
     visit.page.get_by_text("WebGL 2 is off or missing").wait_for()
     visit.wait("stage.connected")
+    # Not before an audience: the projector stays dark.
+    visit.page.keyboard.press("h")
+    visit.page.locator("#notice").wait_for(state="hidden")
+    visit.page.keyboard.press("h")
+    visit.page.locator("#notice").wait_for(state="visible")
     visit.page.keyboard.press("p")
     visit.page.keyboard.press("b")
     visit.wait_for_text("#badges", "BLACKOUT")

@@ -134,13 +134,9 @@ export class Panel {
     } else if (name === "register") {
       $("register-value").textContent = value > 0 ? `+${value}` : String(value);
     } else if (name === "triggers") {
-      for (const button of $("trigger-modes").children) button.setAttribute("aria-checked", String(button.dataset.trigger === value));
+      showChoice($("trigger-modes"), value);
     } else if (name === "style") {
-      for (const button of $("styles").children) {
-        const on = button.dataset.style === value;
-        button.setAttribute("aria-checked", String(on));
-        button.tabIndex = on ? 0 : -1;
-      }
+      showChoice($("styles"), value);
     } else {
       document.querySelector(`[data-flag="${name}"]`)?.setAttribute("aria-pressed", String(value >= 0.5));
     }
@@ -225,16 +221,16 @@ export class Panel {
     }
   }
 
-  /** Arrows on a focused slider or style belong to it; true if so. */
+  /** Arrows on a focused slider, or on one of several choices, belong to it; true if so. */
   arrowOn(focused, key, event) {
     if (focused.matches("input")) return true;
-    const chips = [...$("styles").children];
+    if (!focused.matches('[role="radio"]')) return false;
+    const chips = [...focused.parentElement.children];
     const at = chips.indexOf(focused);
-    if (at < 0) return false;
     event.preventDefault();
     const step = key === "ArrowRight" || key === "ArrowDown" ? 1 : -1;
     const next = chips[(at + step + chips.length) % chips.length];
-    this.set("style", next.dataset.style);
+    next.click();
     next.focus();
     return true;
   }
@@ -242,6 +238,16 @@ export class Panel {
   setView(name, on) {
     document.querySelector(`[data-view="${name}"]`)?.setAttribute("aria-pressed", String(on));
   }
+}
+
+/** Check the chip of a choice; it is the one that Tab reaches, or the first where none is chosen. */
+function showChoice(group, value) {
+  const chips = [...group.children];
+  const chosen = chips.findIndex((chip) => chip.textContent === value);
+  chips.forEach((chip, i) => {
+    chip.setAttribute("aria-checked", String(i === chosen));
+    chip.tabIndex = i === Math.max(chosen, 0) ? 0 : -1;
+  });
 }
 
 function chip(text, kind, role) {

@@ -280,6 +280,24 @@ def test_a_key_chosen_with_the_mouse_leaves_the_shortcuts_alone(
     visit.wait("stage.settings.key !== 'C minor' && document.activeElement.id === 'key'")
 
 
+def test_arrows_choose_among_the_triggers(visit_to: Callable[..., tuple[Visit, BandFeeder]]) -> None:
+    visit, feeder = visit_to(("", "camera"))
+    page = visit.page
+    page.get_by_role("radio", name="free").focus()
+    page.keyboard.press("ArrowRight")
+    visit.wait("stage.settings.triggers === 'quantised' && document.activeElement.textContent === 'quantised'")
+    page.keyboard.press("ArrowRight")
+    visit.wait("stage.settings.triggers === 'off'")
+    page.keyboard.press("b")
+    wait_until(lambda: "blackout" in feeder.names(), feeder.names)
+    assert feeder.names() == ["triggers", "triggers", "blackout"], "the beat is not nudged"
+    # A choice that is none of those listed leaves them in reach of Tab.
+    feeder.bridge.send(ControlEvent(0, "style", "of another model"))
+    visit.wait("stage.settings.style === 'of another model'")
+    reached = visit.ask("[...document.getElementById('styles').children].filter((chip) => chip.tabIndex === 0).length")
+    assert reached == 1
+
+
 def test_a_dance_show_looks_as_it_did(browser: playwright.Browser) -> None:
     feeder = Feeder()
     visit = Visit(browser, feeder)

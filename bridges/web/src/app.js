@@ -298,13 +298,15 @@ function writeTexts(nowMs, talking, clock) {
   if (fresh && m.cpu_percent !== undefined) hud.setHealth("cpu", `${Math.round(m.cpu_percent)} %`);
 }
 
-// The cursor has no place on a projector.
+// The cursor has no place on a projector, also where nobody ever moves it.
 let cursorTimer = 0;
-addEventListener("pointermove", () => {
+function showCursor() {
   document.body.classList.remove("quiet");
   clearTimeout(cursorTimer);
   cursorTimer = setTimeout(() => document.body.classList.add("quiet"), CURSOR_MS);
-});
+}
+addEventListener("pointermove", showCursor);
+showCursor();
 
 // A stage must not fall asleep; the lock is lost whenever the page is hidden.
 async function stayAwake() {

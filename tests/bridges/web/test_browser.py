@@ -294,6 +294,13 @@ def test_blackout_darkens_and_hud_hides(visit: Visit) -> None:
     visit.wait("getComputedStyle(document.querySelector('#panel')).visibility === 'visible'")
 
 
+def test_a_cursor_that_nobody_moves_goes_away(visit: Visit) -> None:
+    visit.wait("getComputedStyle(document.body).cursor === 'none'")
+    visit.page.mouse.move(400, 300)
+    visit.wait("getComputedStyle(document.body).cursor === 'auto'")
+    visit.wait("getComputedStyle(document.body).cursor === 'none'")
+
+
 def test_messages_are_shown_as_text(visit: Visit, feeder: Feeder) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     found: list[str | int] = []

@@ -204,7 +204,7 @@ function moveZones(elapsedS) {
   const seen = cast.member("camera");
   const body = seen && seen.presence > 0 ? seen.body : null;
   const strength = panel.band && panel.settings.triggers !== "off" ? (seen?.presence ?? 0) : 0;
-  stage.zones.update(elapsedS, body, strength, stage.camera.camera.position);
+  stage.zones.update(elapsedS, body, strength * state.light, stage.camera.camera.position);
 }
 
 /** Where the music is at an engine time, from whoever brings the clock; null while nobody does. */
@@ -242,7 +242,7 @@ function frame(nowMs) {
   // Where a band plays alone, there is no lead dancer to stand and breathe.
   const leadShown = !panel.band || state.danced === true;
   if (stage) {
-    cast.move(nowMs, elapsedS, stage, leadShown);
+    cast.move(nowMs, elapsedS, stage, leadShown, state.light);
     stage.setLead(leadShown, cast.leadPlace, cast.width);
     moveZones(elapsedS);
   }

@@ -81,8 +81,9 @@ export class Cast {
    * Move everybody to where they are at `nowMs`.
    * @param stage the stage to stand on
    * @param lead whether there is a lead dancer
+   * @param light 0 (blackout) to 1: what shines by itself must go out with the lamps
    */
-  move(nowMs, elapsedS, stage, lead) {
+  move(nowMs, elapsedS, stage, lead, light = 1) {
     for (const member of this.members.values()) {
       // Another engine's performer under a known number looks otherwise, and stands elsewhere.
       if (member.body && member.bodyOf !== member.name) {
@@ -106,7 +107,7 @@ export class Cast {
       if (!member.body || !member.playout.count) continue;
       member.body.object.position.x = member.place ?? this.leadPlace;
       member.body.apply(member.pose);
-      member.body.lay(member.presence);
+      member.body.lay(member.presence * light);
     }
   }
 

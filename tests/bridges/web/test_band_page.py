@@ -236,6 +236,17 @@ def test_a_band_that_plays_on_alone_leaves_no_dancer_behind(browser: playwright.
     band.close()
 
 
+def test_in_blackout_nobody_is_seen(visit_to: Callable[..., tuple[Visit, BandFeeder]]) -> None:
+    visit, _ = visit_to(("", "camera"))
+    lines = "stage.cast.member('camera').body.lights.visible"
+    rings = "stage.zones.zones.some((zone) => zone.ring.visible)"
+    visit.wait(f"{lines} && {rings}")
+    visit.page.keyboard.press("b")
+    visit.wait(f"stage.light === 0 && !{lines} && !{rings}")
+    visit.page.keyboard.press("b")
+    visit.wait(f"{lines} && {rings}")
+
+
 def test_the_bands_controls_become_controls(visit_to: Callable[..., tuple[Visit, BandFeeder]]) -> None:
     visit, feeder = visit_to(("", "camera"))
     page = visit.page

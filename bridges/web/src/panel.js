@@ -40,6 +40,8 @@ const KEYS = {
 };
 // Held down, these repeat; the others are struck once.
 const REPEATING = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"]);
+// These work whatever is open in front of the stage.
+const EMERGENCIES = new Set(["b", "p"]);
 
 export class Panel {
   /**
@@ -198,10 +200,11 @@ export class Panel {
   keyDown(event) {
     // Held down, Enter would press a focused button again and again: a blackout must not flicker.
     if (event.repeat && event.key === "Enter" && event.target.matches?.("button")) return event.preventDefault();
-    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open || event.target.matches?.("select")) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const elsewhere = event.target.matches?.("select") || ($("help").open && !EMERGENCIES.has(key));
+    if (event.ctrlKey || event.metaKey || event.altKey || elsewhere) return;
     const focused = document.activeElement;
     const onWidget = focused && focused.matches("button, input, a") && focused.matches(":focus-visible");
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (onWidget && (key === " " || key === "Enter" || (key.startsWith("Arrow") && this.arrowOn(focused, key, event)))) return;
     if (/^[1-9]$/.test(key) && this.styles[key - 1] && this.styles.length > 1) {
       if (!event.repeat) this.set("style", this.styles[key - 1]);

@@ -257,6 +257,11 @@ def test_enter_held_on_a_button_presses_it_once(visit: Visit, feeder: Feeder) ->
     page.keyboard.press("m")
     wait_until(lambda: "mirror" in feeder.names(), feeder.names)
     assert feeder.names() == ["blackout", "panic", "mirror"]
+    # The list of keys is read in a hurry, too.
+    for key in ("?", "m", "b", "p"):
+        page.keyboard.press(key)
+    wait_until(lambda: feeder.names().count("panic") == 2, feeder.names)
+    assert feeder.names()[3:] == ["blackout", "panic"]
 
 
 def test_two_hands_on_one_slider_end_of_one_mind(browser: playwright.Browser, visit: Visit, feeder: Feeder) -> None:

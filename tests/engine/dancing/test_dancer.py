@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from engine.body.skeleton import JOINT_NAMES, axis_angle_to_quaternion, forward_kinematics
+from engine.features import FeatureSpec
 from engine.pipeline import Pipeline
 from engine.settings import load_show
-from engine.types import AudioBlock, MotionChunk, MotionRequest, PoseFrame
+from engine.types import NS_PER_S, AudioBlock, BeatState, BeatTimeline, MotionChunk, MotionRequest, PoseFrame
 from tests.engine.fakes import Walker, blocks, make_pipeline, music
 
 ANKLES = [JOINT_NAMES.index(f"{side}_ankle") for side in ("left", "right")]
@@ -133,3 +135,17 @@ def test_who_is_let_go_goes_on_from_where_they_were_held() -> None:
     )
     heading = np.unwrap(np.arctan2(np.asarray(turned)[:, 0, 0, 2], np.asarray(turned)[:, 0, 2, 2]))
     assert np.abs(np.diff(heading)).max() < 0.1, "nor spun round"
+
+
+@pytest.mark.parametrize("beats", [0.02, 0.05, 0.3])
+def test_where_the_beat_is_found_sooner_the_dancer_catches_up_without_a_jerk(beats: float) -> None:
+    dancer = make_pipeline(settings=load_show(None, ["dancer.stage_radius_m=9"])).dancer
+    hop_ns, silent, shown = NS_PER_S // 100, FeatureSpec().silence, []
+    for hop in range(800):
+        # Two seconds of each; a frame is a twenty-fifth of a beat.
+        ahead = beats * (hop // 200)
+        dancer.update(hop * hop_ns, BeatState(BeatTimeline(120.0, ahead, 0), 0.9, 4, 0), silent, True)
+        if hop % 2 == 0:
+            shown.append(dancer.frame(hop * hop_ns, hop * hop_ns, hop * hop_ns).translation_m)
+    speed = np.linalg.norm(np.diff(shown, axis=0), axis=1)
+    assert speed[50:].max() < 1.6 * np.median(speed[50:])

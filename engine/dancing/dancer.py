@@ -38,8 +38,8 @@ _ENERGY_SMOOTHING_S = 1.0
 # How far ahead the velocity of a motion is taken when it takes over.
 _GLANCE_TICKS = 0.25
 # When the beat is found, or found to be elsewhere, its time may leap ahead. Faster than so many times the tempo is a
-# leap, and hidden like a change of source; slower is a hurry. With 2.5 a step could be hurried to twice its speed for one
-# frame.
+# leap, and hidden like a change of source; slower is a hurry. With 2.5 a frame of a step could be twice as long as the
+# frames around it.
 _LEAP = 1.5
 # A lost model is tried again after this many ticks (two beats), then twice as many, and so on up to the last.
 _RETRY_TICKS, _RETRY_TICKS_MAX = 24, 768

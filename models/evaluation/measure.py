@@ -208,7 +208,8 @@ def _part(dances: Sequence[MeasuredDance], real: RealDance) -> _SongPart:
             moments[kind, space] = [Moments.of(by_space[space].scored(d.windows[space])) for d in dances]
         held_out = real.references["held-out"][space]
         scored[space] = [held_out.scored(d.windows[space]) for d in dances]
-        own = [metrics.mean_distance(rows) for rows in scored[space]]
+        # A dance of one window says nothing of how it varies.
+        own = [metrics.mean_distance(rows) for rows in scored[space] if len(rows) > 1]
         figures[f"within_{space}"] = _finite_mean(own) / held_out.diversity
         figures[f"multimodality_{space}"] = metrics.apart(scored[space]) / held_out.diversity
     if real.classifier is not None:

@@ -232,6 +232,16 @@ def test_figures_tell_a_copy_from_a_stranger(folder: Path) -> None:
     assert np.isfinite(over_time).all()
 
 
+def test_a_dance_of_one_window_does_not_count_as_one_that_never_varies(folder: Path) -> None:
+    training, held_out = _real_dances(folder)
+    real = RealDance.of(training, held_out, held_out)
+    short = replace(training[0], seed=1, windows={k: rows[:1] for k, rows in training[0].windows.items()})
+    alone, beside = (
+        system_figures(dances, real, 5)["within_kinetic"].value for dances in (training, [*training, short])
+    )
+    assert beside == pytest.approx(alone)
+
+
 def test_more_dances_to_a_song_come_no_nearer(folder: Path) -> None:
     training, once = _real_dances(folder)
     real = RealDance.of(training, once, once)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,8 +129,7 @@ class OscBridge:
         if music is None or frame.time_ns <= self._told_ns:
             return
         self._told_ns = frame.time_ns
-        beat = music.beat + (frame.time_ns - music.time_ns) * music.tempo_bpm / (60 * NS_PER_S)
-        self._send_single(replace(music, time_ns=frame.time_ns, beat=beat, phase=beat % 1.0))
+        self._send_single(music.carried_to(frame.time_ns))
 
     def _send_single(self, event: OutputEvent) -> None:
         message = _single_message(event)

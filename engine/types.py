@@ -10,7 +10,7 @@ and their left hand is at +X.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -452,6 +452,11 @@ class ClockEvent:
     phase: float
     tempo_bpm: float
     confidence: float
+
+    def carried_to(self, time_ns: int) -> ClockEvent:
+        """Return where the music is at another session time if it goes on at its tempo."""
+        beats = (time_ns - self.time_ns) * self.tempo_bpm / (60 * NS_PER_S)
+        return replace(self, time_ns=time_ns, beat=self.beat + beats, phase=(self.phase + beats) % 1.0)
 
 
 @dataclass(frozen=True, slots=True)

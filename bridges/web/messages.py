@@ -54,9 +54,8 @@ def pack_pose(frame: PoseFrame, clock: ClockEvent | None, index: int, performer:
     """Return the pose message (POSE_BYTES bytes); the clock is carried on to the frame's presentation time."""
     beat, phase, tempo_bpm, confidence = 0.0, 0.0, 0.0, 0.0
     if clock is not None:
-        ahead = (frame.time_ns - clock.time_ns) * clock.tempo_bpm / 60e9
-        beat, phase = clock.beat + ahead, (clock.phase + ahead) % 1.0
-        tempo_bpm, confidence = clock.tempo_bpm, clock.confidence
+        now = clock.carried_to(frame.time_ns)
+        beat, phase, tempo_bpm, confidence = now.beat, now.phase, now.tempo_bpm, now.confidence
     header = POSE_HEADER.pack(
         POSE_KIND,
         POSE_VERSION,
